@@ -1,0 +1,8 @@
+//! The live wall of a server fleet.
+
+pub mod clock;
+pub mod limits;
+
+pub mod sample;
+
+pub mod frame;

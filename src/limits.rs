@@ -1,0 +1,199 @@
+//! Every bound of the program, with the sum behind it.
+//!
+//! A limit that is stated once can be tested once: at the bound and one past it. Relations between
+//! limits are compile-time assertions at the end.
+
+use std::time::Duration;
+
+pub const KIB: usize = 1024;
+pub const MIB: usize = 1024 * KIB;
+
+// ---- HTTP/1.1 -------------------------------------------------------------------------------
+
+/// Request line and header fields together; past it 431.
+pub const HEAD_BYTES_MAX: usize = 16 * KIB;
+/// Header fields; past it 431. 64 x 32 B of parser slots is 2 KiB of stack.
+pub const HEAD_FIELDS_MAX: usize = 64;
+/// Request target; past it 414.
+pub const TARGET_BYTES_MAX: usize = 4 * KIB;
+/// Reads a head may take: a head of 16 KiB in 256 B pieces. Bounds rescans of a dribbled head.
+pub const HEAD_READS_MAX: u32 = 64;
+/// From a head's first byte to its last, absolute, not per read; past it 408.
+pub const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// From a body's first byte to its last; past it 408.
+pub const BODY_TIMEOUT: Duration = Duration::from_secs(60);
+/// A body must bring this much a second once [`BODY_GRACE`] has passed; else 408.
+pub const BODY_BYTES_PER_SECOND_MIN: u64 = KIB as u64;
+pub const BODY_GRACE: Duration = Duration::from_secs(5);
+/// A keep-alive connection that has nothing to say is closed after this.
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
+/// A peer that reads nothing of its answers for this long is closed.
+pub const WRITE_STALL_TIMEOUT: Duration = Duration::from_secs(10);
+/// Answers waiting for a peer that pipelines but does not read; past it reading stops.
+pub const PIPELINE_OUT_BYTES_MAX: usize = 64 * KIB;
+/// Requests on one connection, then `Connection: close`: spreads long-lived peers over cores anew.
+pub const REQUESTS_PER_CONNECTION_MAX: u32 = 1_000_000;
+/// A refused request's unread body up to this size is read and forgotten so that the connection
+/// lives on; a larger one costs the connection.
+pub const DISCARD_BYTES_MAX: usize = 64 * KIB;
+/// Chunk-size line without its CRLF: 1 to 8 hexadecimal digits, no extension.
+pub const CHUNK_DIGITS_MAX: usize = 8;
+/// After [`CHUNKS_FREE`] chunks, the average chunk must be this large; else 400.
+pub const CHUNK_AVERAGE_MIN: usize = 16;
+pub const CHUNKS_FREE: usize = 64;
+/// Trailer section bytes and fields; past them 431. Trailers are checked and ignored.
+pub const TRAILER_BYTES_MAX: usize = KIB;
+pub const TRAILER_FIELDS_MAX: usize = 8;
+
+// ---- ingest ---------------------------------------------------------------------------------
+
+/// Body on the wire, compressed or not; past it 413. One batch of 65,536 samples at 128 B is 8 MiB.
+pub const BODY_BYTES_MAX: usize = 8 * MIB;
+/// Body after decompression; past it 413.
+pub const INFLATED_BYTES_MAX: usize = 32 * MIB;
+/// Decompressed bytes per compressed byte once 64 KiB came out; past it 413.
+pub const INFLATE_RATIO_MAX: usize = 100;
+pub const INFLATE_RATIO_FREE_BYTES: usize = 64 * KIB;
+/// zstd window: what a peer can make one decoder hold.
+pub const ZSTD_WINDOW_LOG_MAX: u32 = 23;
+/// Samples in one batch; past it 413. Must fit an empty ring, since a batch is taken whole.
+pub const BATCH_SAMPLES_MAX: usize = 65_536;
+/// JSON nesting; our documents need 3.
+pub const JSON_DEPTH_MAX: usize = 16;
+/// Host name bytes: a DNS name is 253.
+pub const HOST_BYTES_MAX: usize = 253;
+/// Metric name with its labels, bytes.
+pub const METRIC_BYTES_MAX: usize = 256;
+/// Labels in a metric name.
+pub const METRIC_LABELS_MAX: usize = 16;
+pub const UNIT_BYTES_MAX: usize = 16;
+/// Tags of one host.
+pub const TAGS_MAX: usize = 16;
+pub const TAG_KEY_BYTES_MAX: usize = 64;
+pub const TAG_VALUE_BYTES_MAX: usize = 128;
+/// A sample's own time may run ahead of ours by this much; past it 422.
+pub const FUTURE_MS_MAX: i64 = 10 * 60 * 1000;
+/// What a refused peer should wait; whole seconds, as `Retry-After` wants.
+pub const RETRY_AFTER_SECONDS: u32 = 1;
+
+// ---- rings and matrix -----------------------------------------------------------------------
+
+/// Records a ring holds: 131,072 x 24 B = 3 MiB a core, over a second of a core's full rate between
+/// two drains 10 ms apart.
+pub const RING_CAPACITY: usize = 1 << 17;
+/// How often the aggregator empties the rings; an idle round costs a few atomic loads a core.
+pub const DRAIN_INTERVAL: Duration = Duration::from_millis(10);
+/// Hosts of a node; one more is folded into the host [`OTHER`].
+pub const HOSTS_MAX: usize = 65_536;
+/// Columns of a node; one more is folded into the column [`OTHER`].
+pub const COLUMNS_MAX: usize = 4_096;
+/// Live series of a node. 1 M x 12 B dense cells = 12 MB, sparse cells cost up to 48 B.
+pub const SERIES_MAX: usize = 1_000_000;
+/// The name that excess hosts and columns are folded into.
+pub const OTHER: &str = "__other__";
+/// Names remembered as offenders when a bound is hit.
+pub const OFFENDERS_MAX: usize = 32;
+/// A sparse column turns dense when more than slots / this many have it.
+pub const PROMOTE_DIVISOR: usize = 8;
+
+// ---- silence --------------------------------------------------------------------------------
+
+/// A host's rhythm before two arrivals have shown it.
+pub const INTERVAL_UNKNOWN: Duration = Duration::from_secs(10);
+/// A rhythm is clamped to this range: faster hosts would flicker at every garbage collection.
+pub const INTERVAL_MIN: Duration = Duration::from_millis(500);
+pub const INTERVAL_MAX: Duration = Duration::from_secs(300);
+/// Intervals of silence after which a host is stale, then down.
+pub const STALE_INTERVALS: u32 = 3;
+pub const DOWN_INTERVALS: u32 = 10;
+/// A host silent this long is forgotten and its slot given to another.
+pub const FORGET_AFTER: Duration = Duration::from_secs(3600);
+/// A forgotten host's slot rests this long: every sample that was in a ring has come out by then.
+pub const SLOT_REST: Duration = Duration::from_secs(10);
+
+// ---- live -----------------------------------------------------------------------------------
+
+pub const TICK_DEFAULT: Duration = Duration::from_millis(100);
+pub const TICK_MIN: Duration = Duration::from_millis(10);
+pub const TICK_MAX: Duration = Duration::from_secs(10);
+/// Views a viewer may hold; one more is an `err`.
+pub const VIEWS_PER_VIEWER_MAX: usize = 16;
+/// Distinct views of a node; one more is an `err`. Each costs one encoding a tick.
+pub const VIEWS_MAX: usize = 256;
+/// Frames of one view a viewer may leave unacknowledged.
+pub const UNACKED_FRAMES_MAX: u32 = 8;
+/// A viewer that owes acknowledgements this long is closed (4008).
+pub const ACK_TIMEOUT: Duration = Duration::from_secs(15);
+/// Control messages waiting for one viewer, bytes: with one frame in flight, shared and thus not
+/// counted, and the kernel's send buffer below, a frozen viewer stays under 64 KiB.
+pub const CONTROL_OUT_BYTES_MAX: usize = 16 * KIB;
+/// `SO_SNDBUF` of a viewer (the kernel doubles it).
+pub const VIEWER_SEND_BUFFER_BYTES: usize = 16 * KIB;
+/// A viewer whose socket takes nothing for this long is closed (1013).
+pub const VIEWER_STALL_TIMEOUT: Duration = Duration::from_secs(30);
+pub const PING_INTERVAL: Duration = Duration::from_secs(10);
+/// Rows of a `top` view.
+pub const TOP_ROWS_MAX: usize = 200;
+/// Expressions of a `lines` view, and lines they may make with `by`.
+pub const LINES_EXPRS_MAX: usize = 16;
+pub const LINES_MAX: usize = 100;
+/// Metrics, and rows of each, in the default view.
+pub const DEFAULT_METRICS: usize = 32;
+pub const DEFAULT_TOP_ROWS: usize = 5;
+/// A filter's text, and its terms.
+pub const FILTER_BYTES_MAX: usize = KIB;
+pub const FILTER_TERMS_MAX: usize = 32;
+/// A view repeats its KEY frame at least this often: it heals what nobody noticed.
+pub const KEY_INTERVAL: Duration = Duration::from_secs(10);
+/// Ticks that wait for a core that is late; an older one is given up, its viewers get a KEY.
+pub const MAILBOX_TICKS: usize = 4;
+/// Questions (`/api/snapshot` and the like) that wait for the aggregator; past it 503.
+pub const QUESTIONS_MAX: usize = 256;
+
+// ---- WebSocket ------------------------------------------------------------------------------
+
+/// One ingest message, all its fragments together; past it close 1009.
+pub const INGEST_MESSAGE_BYTES_MAX: usize = MIB;
+/// One message of a viewer.
+pub const VIEWER_MESSAGE_BYTES_MAX: usize = 4 * KIB;
+/// Fragments of one message, empty ones counted; past it close 1008.
+pub const FRAGMENTS_MAX: usize = 64;
+/// What tungstenite reads at a time, allocated per connection.
+pub const WEBSOCKET_READ_BYTES: usize = 2 * KIB;
+/// Control replies (acks, pongs) waiting for an ingest peer that does not read; past it reading
+/// stops.
+pub const WEBSOCKET_OUT_BYTES_MAX: usize = 64 * KIB;
+/// Pings a peer may send in ten seconds; past it close 1008.
+pub const PINGS_PER_TEN_SECONDS_MAX: u32 = 100;
+
+// ---- cores and sockets ----------------------------------------------------------------------
+
+/// Per-core read buffer; an idle connection owns none.
+pub const READ_BUFFER_BYTES: usize = 64 * KIB;
+/// Connections accepted before others get their turn.
+pub const ACCEPT_BATCH: usize = 16;
+/// Rest after EMFILE: ten tries a second cost nothing, a busy loop a core.
+pub const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
+pub const LISTEN_BACKLOG: u32 = 4_096;
+/// A core gives a connection away when it has this many more than the least loaded one.
+pub const LOPSIDED_CONNECTIONS: usize = 16;
+/// Connections on their way between two cores; past it the acceptor keeps them.
+pub const HANDOVER_QUEUE: usize = 1_024;
+/// Share of the file-descriptor limit that connections may take, in percent.
+pub const CONNECTIONS_FD_PERCENT: u64 = 90;
+/// An ordered stop is over after this, whatever peers do.
+pub const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+/// Time that connections get to finish what they began when a stop is asked for.
+pub const DRAIN_TIMEOUT: Duration = Duration::from_millis(1_500);
+
+const _: () = assert!(
+    BATCH_SAMPLES_MAX <= RING_CAPACITY,
+    "a batch must fit an empty ring"
+);
+const _: () = assert!(RING_CAPACITY.is_power_of_two());
+const _: () = assert!(COLUMNS_MAX <= u16::MAX as usize);
+const _: () = assert!(TARGET_BYTES_MAX < HEAD_BYTES_MAX && HEAD_BYTES_MAX < READ_BUFFER_BYTES);
+const _: () = assert!(
+    CONTROL_OUT_BYTES_MAX + 2 * VIEWER_SEND_BUFFER_BYTES <= 56 * KIB,
+    "a frozen viewer stays under 64 KiB with 8 KiB for its own records"
+);
