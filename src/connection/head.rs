@@ -1,0 +1,408 @@
+//! One request head: httparse under our own strict checks (RFC 9112 sections 2 to 6).
+
+use crate::connection::chunked::is_token;
+use crate::limits::{HEAD_FIELDS_MAX, TARGET_BYTES_MAX};
+use crate::reject::{Reason, Reject};
+
+/// A request without its body; everything is borrowed from the bytes it came in.
+#[derive(Debug, Default)]
+pub struct Request<'b> {
+    pub method: Method,
+    /// Origin form: a path, and maybe `?query`. `*` for `OPTIONS`.
+    pub target: &'b str,
+    pub framing: Framing,
+    pub keep_alive: bool,
+    pub expects_continue: bool,
+    pub content_type: Option<&'b [u8]>,
+    pub content_encoding: Option<&'b [u8]>,
+    pub host: &'b [u8],
+    pub origin: Option<&'b [u8]>,
+    pub if_none_match: Option<&'b [u8]>,
+    pub accept_encoding: Option<&'b [u8]>,
+    pub preflight: bool,
+    pub upgrade: Option<Upgrade<'b>>,
+    minor: u8,
+}
+
+/// The fields of a WebSocket handshake (RFC 6455 section 4.2.1).
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Upgrade<'b> {
+    pub key: Option<&'b [u8]>,
+    pub version: Option<&'b [u8]>,
+    pub protocols: Option<&'b [u8]>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Method {
+    Get,
+    Head,
+    Post,
+    Options,
+    #[default]
+    Other,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Framing {
+    Sized(u64),
+    Chunked,
+}
+
+impl Default for Framing {
+    fn default() -> Self {
+        Framing::Sized(0)
+    }
+}
+
+impl<'b> Request<'b> {
+    pub fn path(&self) -> &'b str {
+        self.target
+            .split_once('?')
+            .map_or(self.target, |(path, _)| path)
+    }
+
+    pub fn query(&self) -> &'b str {
+        self.target.split_once('?').map_or("", |(_, query)| query)
+    }
+}
+
+/// What the fields said, before they are judged together.
+#[derive(Default)]
+struct Fields<'b> {
+    hosts: u32,
+    length: Option<u64>,
+    chunked: bool,
+    close: bool,
+    keep_alive: bool,
+    upgrade_token: bool,
+    websocket: bool,
+    handshake: Upgrade<'b>,
+}
+
+/// Parses a head that ends in CRLF CRLF.
+pub fn parse(input: &[u8]) -> Result<Request<'_>, Reject> {
+    check_line_ends(input, 0)?;
+    let mut slots = [httparse::EMPTY_HEADER; HEAD_FIELDS_MAX];
+    let mut parsed = httparse::Request::new(&mut slots);
+    let status = parsed.parse(input).map_err(refuse)?;
+    if status != httparse::Status::Complete(input.len()) {
+        return Err(bad("the head ends early"));
+    }
+    let mut request = Request {
+        method: method(parsed.method.unwrap_or_default()),
+        minor: parsed.version.unwrap_or_default(),
+        ..Request::default()
+    };
+    let mut fields = Fields::default();
+    for header in parsed.headers.iter() {
+        field(&mut request, &mut fields, header.name, header.value)?;
+    }
+    judge(&mut request, &fields)?;
+    request.target = target(parsed.path.unwrap_or_default(), &request)?;
+    Ok(request)
+}
+
+/// Every LF must follow a CR and every CR precede an LF; httparse takes bare LF, proxies differ.
+/// Looks from byte `from` on.
+pub(super) fn check_line_ends(input: &[u8], from: usize) -> Result<(), Reject> {
+    for newline in memchr::memchr_iter(b'\n', &input[from..]).map(|at| from + at) {
+        if newline == 0 || input[newline - 1] != b'\r' {
+            return Err(bad("a line ends in a bare LF"));
+        }
+    }
+    Ok(())
+}
+
+/// A head without an end: whose fault is it, the target's or the fields'?
+pub(super) fn too_large(input: &[u8]) -> Reject {
+    let line = memchr::memchr(b'\r', input).unwrap_or(input.len());
+    let reason = if TARGET_BYTES_MAX < line {
+        Reason::TargetTooLong
+    } else {
+        Reason::HeadTooLarge
+    };
+    Reject::new(reason)
+}
+
+fn refuse(error: httparse::Error) -> Reject {
+    match error {
+        httparse::Error::TooManyHeaders => {
+            Reject::because(Reason::HeadTooLarge, "more than 64 header fields")
+        }
+        httparse::Error::HeaderName => bad("malformed header name"),
+        httparse::Error::HeaderValue => bad("malformed header value"),
+        httparse::Error::NewLine => bad("malformed line end"),
+        httparse::Error::Version => Reject::new(Reason::Version),
+        httparse::Error::Token | httparse::Error::Status => Reject::new(Reason::BadRequestLine),
+    }
+}
+
+fn method(name: &str) -> Method {
+    match name {
+        "GET" => Method::Get,
+        "POST" => Method::Post,
+        "HEAD" => Method::Head,
+        "OPTIONS" => Method::Options,
+        _ => Method::Other,
+    }
+}
+
+fn field<'b>(
+    request: &mut Request<'b>,
+    fields: &mut Fields<'b>,
+    name: &str,
+    value: &'b [u8],
+) -> Result<(), Reject> {
+    let is = |known: &str| name.eq_ignore_ascii_case(known);
+    // Branching on the length first: most fields of most requests are looked at once.
+    match name.len() {
+        4 if is("Host") => {
+            fields.hosts += 1;
+            request.host = value;
+        }
+        6 if is("Origin") => request.origin = Some(value),
+        6 if is("Expect") => {
+            if !value.eq_ignore_ascii_case(b"100-continue") {
+                return Err(Reject::new(Reason::BadExpectation));
+            }
+            request.expects_continue = true;
+        }
+        7 if is("Upgrade") => {
+            fields.websocket = tokens(value).any(|t| t.eq_ignore_ascii_case(b"websocket"));
+        }
+        10 if is("Connection") => {
+            for token in tokens(value) {
+                fields.close |= token.eq_ignore_ascii_case(b"close");
+                fields.keep_alive |= token.eq_ignore_ascii_case(b"keep-alive");
+                fields.upgrade_token |= token.eq_ignore_ascii_case(b"upgrade");
+            }
+        }
+        12 if is("Content-Type") => request.content_type = Some(value),
+        13 if is("If-None-Match") => request.if_none_match = Some(value),
+        14 if is("Content-Length") => {
+            if fields.length.replace(length(value)?).is_some() {
+                return Err(framing("Content-Length twice"));
+            }
+        }
+        15 if is("Accept-Encoding") => request.accept_encoding = Some(value),
+        16 if is("Content-Encoding") => request.content_encoding = Some(value),
+        17 if is("Transfer-Encoding") => {
+            if fields.chunked || !value.eq_ignore_ascii_case(b"chunked") {
+                return Err(framing("Transfer-Encoding must be exactly `chunked`, once"));
+            }
+            fields.chunked = true;
+        }
+        17 if is("Sec-WebSocket-Key") => fields.handshake.key = Some(value),
+        21 if is("Sec-WebSocket-Version") => fields.handshake.version = Some(value),
+        22 if is("Sec-WebSocket-Protocol") => fields.handshake.protocols = Some(value),
+        29 if is("Access-Control-Request-Method") => request.preflight = true,
+        _ => {}
+    }
+    Ok(())
+}
+
+fn judge<'b>(request: &mut Request<'b>, fields: &Fields<'b>) -> Result<(), Reject> {
+    // RFC 9112 section 3.2: an HTTP/1.1 request has exactly one Host; a second one is always an error.
+    if 1 < fields.hosts || (fields.hosts == 0 && request.minor == 1) {
+        return Err(Reject::new(Reason::BadHost));
+    }
+    let host_byte = |b: &u8| b.is_ascii_alphanumeric() || b".-_:[]%~!$&'()*+;=".contains(b);
+    if !request.host.iter().all(host_byte) {
+        return Err(Reject::new(Reason::BadHost));
+    }
+    request.framing = match (fields.chunked, fields.length) {
+        // RFC 9112 section 6.1: both together "ought to be handled as an error".
+        (true, Some(_)) => return Err(framing("Content-Length beside Transfer-Encoding")),
+        (true, None) if request.minor == 0 => {
+            return Err(framing("Transfer-Encoding in HTTP/1.0"));
+        }
+        (true, None) => Framing::Chunked,
+        (false, length) => Framing::Sized(length.unwrap_or(0)),
+    };
+    request.keep_alive = !fields.close && (request.minor == 1 || fields.keep_alive);
+    if fields.websocket && fields.upgrade_token && request.minor == 1 {
+        request.upgrade = Some(fields.handshake);
+    }
+    Ok(())
+}
+
+/// RFC 9112 section 3.2: origin form; absolute form must name the same Host; `*` for OPTIONS.
+fn target<'b>(target: &'b str, request: &Request<'_>) -> Result<&'b str, Reject> {
+    if TARGET_BYTES_MAX < target.len() {
+        return Err(Reject::new(Reason::TargetTooLong));
+    }
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || b"-._~:/?[]@!$&'()*+,;=%{}|".contains(&b);
+    if !target.bytes().all(allowed) {
+        let detail = "the request target has characters that are not allowed";
+        return Err(Reject::because(Reason::BadRequestLine, detail));
+    }
+    if target.starts_with('/') || (target == "*" && request.method == Method::Options) {
+        return Ok(target);
+    }
+    let absolute = target.split_once("://").filter(|(scheme, _)| {
+        scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https")
+    });
+    if let Some((_, rest)) = absolute {
+        let path_at = rest.find('/').unwrap_or(rest.len());
+        let (authority, path) = rest.split_at(path_at);
+        if authority.as_bytes().eq_ignore_ascii_case(request.host) && !authority.is_empty() {
+            return Ok(if path.is_empty() { "/" } else { path });
+        }
+        return Err(Reject::because(
+            Reason::BadHost,
+            "the target names another host than Host",
+        ));
+    }
+    let detail = "the request target must begin with /";
+    Err(Reject::because(Reason::BadRequestLine, detail))
+}
+
+/// `1*18DIGIT`, no sign, no list (RFC 9112 section 6.2).
+fn length(value: &[u8]) -> Result<u64, Reject> {
+    let digits = 0 < value.len() && value.len() <= 18 && value.iter().all(u8::is_ascii_digit);
+    if !digits {
+        return Err(framing("Content-Length is not a plain number"));
+    }
+    Ok(value
+        .iter()
+        .fold(0, |sum, digit| sum * 10 + u64::from(digit - b'0')))
+}
+
+/// The members of a comma-separated list (RFC 9110 section 5.6.1).
+pub fn tokens(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value
+        .split(|&b| b == b',')
+        .map(<[u8]>::trim_ascii)
+        .filter(|token| {
+            let token: &[u8] = token;
+            !token.is_empty() && token.iter().all(|&b| is_token(b) || b == b'/' || b == b'"')
+        })
+}
+
+fn bad(detail: &'static str) -> Reject {
+    Reject::because(Reason::BadHeader, detail)
+}
+
+fn framing(detail: &'static str) -> Reject {
+    Reject::because(Reason::BadFraming, detail)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn check(head: &str, expected: Reason) {
+        let reason = parse(head.as_bytes()).map_err(|reject| reject.reason);
+        assert_eq!(reason.map(|_| ()), Err(expected), "{head:?}");
+    }
+
+    fn with(field: &str) -> String {
+        format!("POST / HTTP/1.1\r\nHost: x\r\n{field}\r\n\r\n")
+    }
+
+    #[test]
+    fn smuggling_is_refused() {
+        for field in [
+            "Content-Length: 5\r\nTransfer-Encoding: chunked",
+            "Transfer-Encoding: chunked\r\nContent-Length: 5",
+            "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked",
+            "Transfer-Encoding: gzip, chunked",
+            "Transfer-Encoding: chunked, identity",
+            "Transfer-Encoding: xchunked",
+            "Transfer-Encoding: \"chunked\"",
+            "Transfer-Encoding: identity",
+            "Transfer-Encoding:",
+            "Content-Length: 5\r\nContent-Length: 5",
+            "Content-Length: 5, 5",
+            "Content-Length: +5",
+            "Content-Length: -5",
+            "Content-Length: 0x5",
+            "Content-Length: 5 5",
+            "Content-Length:",
+            "Content-Length: 1234567890123456789",
+        ] {
+            check(&with(field), Reason::BadFraming);
+        }
+        check(
+            "POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n",
+            Reason::BadFraming,
+        );
+        for field in [
+            "Transfer-Encoding : chunked",
+            " folded",
+            "A: b\r\n c",
+            "A: b\nContent-Length: 5",
+            "A: b\rC: d",
+            "A\0: b",
+            "A: b\0",
+            ": b",
+            "A B: c",
+            "Ä: b",
+        ] {
+            check(&with(field), Reason::BadHeader);
+        }
+    }
+
+    #[test]
+    fn one_host_and_an_honest_target() {
+        check("GET / HTTP/1.1\r\n\r\n", Reason::BadHost);
+        check(
+            "GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n",
+            Reason::BadHost,
+        );
+        check("GET / HTTP/1.1\r\nHost: a b\r\n\r\n", Reason::BadHost);
+        check("GET / HTTP/1.1\r\nHost: a/b\r\n\r\n", Reason::BadHost);
+        check("GET http://b/ HTTP/1.1\r\nHost: a\r\n\r\n", Reason::BadHost);
+        check(
+            "GET http://u@a/ HTTP/1.1\r\nHost: a\r\n\r\n",
+            Reason::BadHost,
+        );
+        check(
+            "GET foo HTTP/1.1\r\nHost: a\r\n\r\n",
+            Reason::BadRequestLine,
+        );
+        check("GET * HTTP/1.1\r\nHost: a\r\n\r\n", Reason::BadRequestLine);
+        check(
+            "GET /#x HTTP/1.1\r\nHost: a\r\n\r\n",
+            Reason::BadRequestLine,
+        );
+        check(
+            "GET /\"x HTTP/1.1\r\nHost: a\r\n\r\n",
+            Reason::BadRequestLine,
+        );
+        check("GET  / HTTP/1.1\r\nHost: a\r\n\r\n", Reason::BadRequestLine);
+        check("get\t/ HTTP/1.1\r\nHost: a\r\n\r\n", Reason::BadRequestLine);
+        check("GET / HTTP/1.2\r\nHost: a\r\n\r\n", Reason::Version);
+        check("PRI * HTTP/2.0\r\n\r\n", Reason::Version);
+        let absolute = parse(b"GET http://a/x?y HTTP/1.1\r\nHost: A\r\n\r\n").unwrap();
+        assert_eq!((absolute.path(), absolute.query()), ("/x", "y"));
+        parse(b"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+        parse(b"GET / HTTP/1.0\r\n\r\n").unwrap();
+    }
+
+    #[test]
+    fn field_count_and_target_length_at_their_bounds() {
+        let fields = |n: usize| with(&"A: b\r\n".repeat(n)[..6 * n - 2]);
+        assert!(parse(fields(HEAD_FIELDS_MAX - 1).as_bytes()).is_ok());
+        check(&fields(HEAD_FIELDS_MAX), Reason::HeadTooLarge);
+        let aim = |n: usize| format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "a".repeat(n));
+        assert!(parse(aim(TARGET_BYTES_MAX - 1).as_bytes()).is_ok());
+        check(&aim(TARGET_BYTES_MAX), Reason::TargetTooLong);
+    }
+
+    #[test]
+    fn connection_tokens() {
+        let keeps = |head: &str| parse(head.as_bytes()).unwrap().keep_alive;
+        assert!(keeps("GET / HTTP/1.1\r\nHost: a\r\n\r\n"));
+        assert!(!keeps(
+            "GET / HTTP/1.1\r\nHost: a\r\nConnection: foo, Close\r\n\r\n"
+        ));
+        assert!(!keeps("GET / HTTP/1.0\r\n\r\n"));
+        assert!(keeps("GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n"));
+        let upgrade = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: keep-alive, Upgrade\r\n\
+            Upgrade: WebSocket\r\nSec-WebSocket-Key: k\r\nSec-WebSocket-Version: 13\r\n\r\n";
+        assert!(parse(upgrade).unwrap().upgrade.is_some());
+        check(&with("Expect: 200-ok"), Reason::BadExpectation);
+    }
+}

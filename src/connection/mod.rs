@@ -1,0 +1,6 @@
+//! Protocols, bytes in and requests out: no file here touches a socket or a clock.
+
+pub mod chunked;
+pub mod head;
+pub mod http1;
+pub mod websocket;

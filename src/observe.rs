@@ -1,0 +1,408 @@
+//! The ledger and the node's own counters.
+//!
+//! One set per core, written by that core alone with plain relaxed stores and summed when `/metrics`
+//! asks, so counting costs no bus traffic. `received = accepted + rejected` and `frames due = sent +
+//! coalesced + closed` hold by construction once traffic stops; a test compares them with a
+//! client's own count.
+
+use std::fmt::Write;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use crate::reject::{self, REASONS, Reason};
+
+/// How samples come in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Protocol {
+    Http1,
+    WebSocket,
+}
+
+impl Protocol {
+    pub const ALL: [Protocol; 2] = [Protocol::Http1, Protocol::WebSocket];
+
+    pub const fn label(self) -> &'static str {
+        match self {
+            Protocol::Http1 => "http1",
+            Protocol::WebSocket => "websocket",
+        }
+    }
+}
+
+/// A counter with one writer.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    pub fn add(&self, n: u64) {
+        self.0.store(self.0.load(Relaxed).wrapping_add(n), Relaxed);
+    }
+
+    pub fn sub(&self, n: u64) {
+        self.0.store(self.0.load(Relaxed).wrapping_sub(n), Relaxed);
+    }
+
+    pub fn set(&self, n: u64) {
+        self.0.store(n, Relaxed);
+    }
+
+    pub fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+/// Refused samples by reason.
+#[derive(Debug)]
+pub struct Refusals([Counter; REASONS]);
+
+impl Default for Refusals {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| Counter::default()))
+    }
+}
+
+/// One core's counters.
+#[derive(Debug, Default)]
+pub struct Counters {
+    pub accepted: [Counter; Protocol::ALL.len()],
+    pub rejected: [Refusals; Protocol::ALL.len()],
+    pub requests: Counter,
+    pub refusals: Counter,
+    pub connections: Counter,
+    pub connections_opened: Counter,
+    pub connections_handed: Counter,
+    pub accept_errors: Counter,
+    pub viewers: Counter,
+    pub frames_due: Counter,
+    pub frames_sent: Counter,
+    pub frames_coalesced: Counter,
+    pub frames_closed: Counter,
+    pub ticks_missed: Counter,
+    pub carry_bytes: Counter,
+    pub ring_high_water: Counter,
+}
+
+impl Counters {
+    pub fn accept(&self, protocol: Protocol, samples: usize) {
+        self.accepted[protocol as usize].add(samples as u64);
+    }
+
+    /// A batch is refused whole: all samples read up to the fault count, the faulty one too.
+    pub fn reject(&self, protocol: Protocol, reason: Reason, samples: usize) {
+        self.rejected[protocol as usize].0[reason as usize].add(samples as u64);
+    }
+}
+
+/// The aggregator's counters; it is their only writer.
+#[derive(Debug, Default)]
+pub struct Aggregated {
+    pub samples: Counter,
+    pub ticks: Counter,
+    pub ticks_skipped: Counter,
+    pub tick_lateness_us_max: Counter,
+    pub tick_busy_us: Counter,
+    pub hosts_ok: Counter,
+    pub hosts_stale: Counter,
+    pub hosts_down: Counter,
+    pub hosts_forgotten: Counter,
+    pub series: Counter,
+    pub series_folded: Counter,
+    pub views: Counter,
+}
+
+/// What `/metrics` shows beside the counters.
+#[derive(Clone, Debug, Default)]
+pub struct Gauges {
+    pub hosts: usize,
+    pub columns: usize,
+    pub hosts_folded: u64,
+    pub columns_folded: u64,
+    pub uptime_s: u64,
+    pub resident_bytes: u64,
+}
+
+/// The whole exposition in OpenMetrics text (version 1.0.0).
+pub fn exposition(cores: &[&Counters], aggregated: &Aggregated, gauges: &Gauges) -> String {
+    let mut text = Text {
+        out: String::with_capacity(8 * 1024),
+    };
+    ledger(&mut text, cores, aggregated);
+    text.family(
+        "tidewall_requests",
+        "counter",
+        "HTTP requests answered, refusals among them.",
+    );
+    text.line("tidewall_requests_total", "", sum(cores, |c| &c.requests));
+    text.family("tidewall_refusals", "counter", "HTTP requests refused.");
+    text.line("tidewall_refusals_total", "", sum(cores, |c| &c.refusals));
+    per_core(&mut text, cores);
+    for (name, help, value) in [
+        (
+            "hosts_ok",
+            "Hosts heard within their rhythm.",
+            aggregated.hosts_ok.get(),
+        ),
+        (
+            "hosts_stale",
+            "Hosts silent for 3 of their intervals.",
+            aggregated.hosts_stale.get(),
+        ),
+        (
+            "hosts_down",
+            "Hosts silent for 10 of their intervals.",
+            aggregated.hosts_down.get(),
+        ),
+        ("series", "Live series.", aggregated.series.get()),
+        ("views", "Distinct views encoded.", aggregated.views.get()),
+        ("hosts", "Host names in the catalog.", gauges.hosts as u64),
+        ("columns", "Columns in the catalog.", gauges.columns as u64),
+        ("uptime_seconds", "Seconds since start.", gauges.uptime_s),
+        (
+            "resident_bytes",
+            "Resident memory of this process.",
+            gauges.resident_bytes,
+        ),
+        (
+            "tick_lateness_seconds_max",
+            "Latest tick against its schedule since start, whole microseconds in gauge units.",
+            aggregated.tick_lateness_us_max.get(),
+        ),
+    ] {
+        let name = format!("tidewall_{name}");
+        text.family(&name, "gauge", help);
+        if name.ends_with("seconds_max") {
+            text.float(&name, value as f64 / 1e6);
+        } else {
+            text.line(&name, "", value);
+        }
+    }
+    for (name, help, value) in [
+        ("ticks", "Ticks published.", aggregated.ticks.get()),
+        (
+            "ticks_skipped",
+            "Ticks given up because one before ran over.",
+            { aggregated.ticks_skipped.get() },
+        ),
+        (
+            "tick_busy_microseconds",
+            "Time spent making ticks.",
+            aggregated.tick_busy_us.get(),
+        ),
+        ("hosts_forgotten", "Hosts forgotten after long silence.", {
+            aggregated.hosts_forgotten.get()
+        }),
+        (
+            "hosts_folded",
+            "Sights of hosts past the bound.",
+            gauges.hosts_folded,
+        ),
+        (
+            "columns_folded",
+            "Sights of columns past the bound.",
+            gauges.columns_folded,
+        ),
+        (
+            "series_folded",
+            "Samples of series past the bound.",
+            aggregated.series_folded.get(),
+        ),
+    ] {
+        text.family(&format!("tidewall_{name}"), "counter", help);
+        text.line(&format!("tidewall_{name}_total"), "", value);
+    }
+    text.out.push_str("# EOF\n");
+    text.out
+}
+
+fn ledger(text: &mut Text, cores: &[&Counters], aggregated: &Aggregated) {
+    let rejected = |p: Protocol, r: Reason| sum(cores, |c| &c.rejected[p as usize].0[r as usize]);
+    let accepted = |p: Protocol| sum(cores, |c| &c.accepted[p as usize]);
+    let name = "tidewall_samples_received";
+    text.family(
+        name,
+        "counter",
+        "Samples that came in: accepted + rejected.",
+    );
+    for protocol in Protocol::ALL {
+        let refused: u64 = reject::all().map(|reason| rejected(protocol, reason)).sum();
+        let labels = format!("protocol=\"{}\"", protocol.label());
+        text.line(
+            "tidewall_samples_received_total",
+            &labels,
+            accepted(protocol) + refused,
+        );
+    }
+    let name = "tidewall_samples_accepted";
+    text.family(
+        name,
+        "counter",
+        "Samples acknowledged: aggregated + in the rings.",
+    );
+    for protocol in Protocol::ALL {
+        let labels = format!("protocol=\"{}\"", protocol.label());
+        text.line(
+            "tidewall_samples_accepted_total",
+            &labels,
+            accepted(protocol),
+        );
+    }
+    let name = "tidewall_samples_rejected";
+    text.family(
+        name,
+        "counter",
+        "Samples of refused batches, up to the fault.",
+    );
+    for protocol in Protocol::ALL {
+        for reason in reject::all() {
+            let n = rejected(protocol, reason);
+            if 0 < n {
+                let (protocol, reason) = (protocol.label(), reason.answer().label);
+                let labels = format!("protocol=\"{protocol}\",reason=\"{reason}\"");
+                text.line("tidewall_samples_rejected_total", &labels, n);
+            }
+        }
+    }
+    text.family(
+        "tidewall_samples_aggregated",
+        "counter",
+        "Samples merged into the live state.",
+    );
+    text.line(
+        "tidewall_samples_aggregated_total",
+        "",
+        aggregated.samples.get(),
+    );
+    for (name, help, value) in [
+        (
+            "due",
+            "Frames owed: sent + coalesced + closed.",
+            sum(cores, |c| &c.frames_due),
+        ),
+        (
+            "sent",
+            "Frames handed to the kernel whole.",
+            sum(cores, |c| &c.frames_sent),
+        ),
+        (
+            "coalesced",
+            "Frames replaced by newer ones.",
+            sum(cores, |c| &c.frames_coalesced),
+        ),
+        (
+            "closed",
+            "Frames whose viewer left first.",
+            sum(cores, |c| &c.frames_closed),
+        ),
+    ] {
+        text.family(&format!("tidewall_frames_{name}"), "counter", help);
+        text.line(&format!("tidewall_frames_{name}_total"), "", value);
+    }
+}
+
+type Pick = fn(&Counters) -> &Counter;
+
+fn per_core(text: &mut Text, cores: &[&Counters]) {
+    let families: [(&str, &str, &str, Pick); 8] = [
+        ("connections", "gauge", "Open connections.", |c| {
+            &c.connections
+        }),
+        ("viewers", "gauge", "Open live viewers.", |c| &c.viewers),
+        (
+            "connections_opened",
+            "counter",
+            "Connections accepted.",
+            |c| &c.connections_opened,
+        ),
+        (
+            "connections_handed",
+            "counter",
+            "Connections given to another core.",
+            |c| &c.connections_handed,
+        ),
+        ("accept_errors", "counter", "Failed accepts.", |c| {
+            &c.accept_errors
+        }),
+        (
+            "ticks_missed",
+            "counter",
+            "Ticks a late core did not broadcast.",
+            |c| &c.ticks_missed,
+        ),
+        (
+            "carry_bytes",
+            "gauge",
+            "Bytes of unfinished requests held.",
+            |c| &c.carry_bytes,
+        ),
+        (
+            "ring_high_water",
+            "gauge",
+            "Most samples ever waiting in the ring.",
+            |c| &c.ring_high_water,
+        ),
+    ];
+    for (name, kind, help, pick) in families {
+        text.family(&format!("tidewall_{name}"), kind, help);
+        let suffix = if kind == "counter" { "_total" } else { "" };
+        for (core, counters) in cores.iter().enumerate() {
+            let labels = format!("core=\"{core}\"");
+            text.line(
+                &format!("tidewall_{name}{suffix}"),
+                &labels,
+                pick(counters).get(),
+            );
+        }
+    }
+}
+
+fn sum(cores: &[&Counters], pick: impl Fn(&Counters) -> &Counter) -> u64 {
+    cores.iter().map(|counters| pick(counters).get()).sum()
+}
+
+/// Writing into a String cannot fail.
+struct Text {
+    out: String,
+}
+
+impl Text {
+    fn family(&mut self, name: &str, kind: &str, help: &str) {
+        let _ = writeln!(self.out, "# TYPE {name} {kind}\n# HELP {name} {help}");
+    }
+
+    fn line(&mut self, name: &str, labels: &str, value: u64) {
+        let _ = match labels {
+            "" => writeln!(self.out, "{name} {value}"),
+            labels => writeln!(self.out, "{name}{{{labels}}} {value}"),
+        };
+    }
+
+    fn float(&mut self, name: &str, value: f64) {
+        let _ = writeln!(self.out, "{name} {value}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ledger_adds_up_over_cores() {
+        let (one, two) = (Counters::default(), Counters::default());
+        one.accept(Protocol::Http1, 5);
+        two.accept(Protocol::Http1, 7);
+        two.reject(Protocol::Http1, Reason::Shape, 2);
+        let text = exposition(&[&one, &two], &Aggregated::default(), &Gauges::default());
+        for line in [
+            "tidewall_samples_received_total{protocol=\"http1\"} 14",
+            "tidewall_samples_accepted_total{protocol=\"http1\"} 12",
+            "tidewall_samples_rejected_total{protocol=\"http1\",reason=\"shape\"} 2",
+            "tidewall_samples_aggregated_total 0",
+            "# EOF",
+        ] {
+            assert!(
+                text.lines().any(|l| l == line),
+                "{line} is missing in\n{text}"
+            );
+        }
+    }
+}
