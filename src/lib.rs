@@ -2,13 +2,10 @@
 
 pub mod clock;
 pub mod limits;
-
-pub mod connection;
-
 pub mod reject;
+pub mod connection;
+pub mod observe;
 
 pub mod sample;
 
 pub mod frame;
-
-pub mod observe;

@@ -31,11 +31,13 @@ pub const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
 pub const WRITE_STALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// Answers waiting for a peer that pipelines but does not read; past it reading stops.
 pub const PIPELINE_OUT_BYTES_MAX: usize = 64 * KIB;
+/// Bytes of unfinished requests one core holds: 32 of the largest bodies; past it 503.
+pub const CARRY_BYTES_MAX: u64 = 256 * MIB as u64;
+/// After our last answer on a connection: how long and how much is read and forgotten.
+pub const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
+pub const LINGER_BYTES_MAX: usize = 256 * KIB;
 /// Requests on one connection, then `Connection: close`: spreads long-lived peers over cores anew.
 pub const REQUESTS_PER_CONNECTION_MAX: u32 = 1_000_000;
-/// A refused request's unread body up to this size is read and forgotten so that the connection
-/// lives on; a larger one costs the connection.
-pub const DISCARD_BYTES_MAX: usize = 64 * KIB;
 /// Chunk-size line without its CRLF: 1 to 8 hexadecimal digits, no extension.
 pub const CHUNK_DIGITS_MAX: usize = 8;
 /// After [`CHUNKS_FREE`] chunks, the average chunk must be this large; else 400.
@@ -127,6 +129,13 @@ pub const ACK_TIMEOUT: Duration = Duration::from_secs(15);
 /// Control messages waiting for one viewer, bytes: with one frame in flight, shared and thus not
 /// counted, and the kernel's send buffer below, a frozen viewer stays under 64 KiB.
 pub const CONTROL_OUT_BYTES_MAX: usize = 16 * KIB;
+/// Messages that may wait for one viewer when another, shared by all, wants to join them.
+pub const SHARED_WAITING_MAX: usize = 16;
+/// Skips in [`LATE_WINDOW`] after which a view's rate is halved for a viewer.
+pub const LATE_MAX: u32 = 2;
+pub const LATE_WINDOW: Duration = Duration::from_secs(60);
+/// Viewers a hub serves before other tasks of its core get their turn: 128 x 5 us is under 1 ms.
+pub const BROADCAST_BATCH: usize = 128;
 /// `SO_SNDBUF` of a viewer (the kernel doubles it).
 pub const VIEWER_SEND_BUFFER_BYTES: usize = 16 * KIB;
 /// A viewer whose socket takes nothing for this long is closed (1013).
@@ -166,8 +175,15 @@ pub const WEBSOCKET_OUT_BYTES_MAX: usize = 64 * KIB;
 /// Pings a peer may send in ten seconds; past it close 1008.
 pub const PINGS_PER_TEN_SECONDS_MAX: u32 = 100;
 
+/// A WebSocket peer that answers no ping for this long is gone.
+pub const PONG_TIMEOUT: Duration = Duration::from_secs(30);
+/// Time a peer gets to answer our close.
+pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
 // ---- cores and sockets ----------------------------------------------------------------------
 
+/// How often a core looks for connections past their deadline; timeouts are this coarse.
+pub const SWEEP_INTERVAL: Duration = Duration::from_millis(250);
 /// Per-core read buffer; an idle connection owns none.
 pub const READ_BUFFER_BYTES: usize = 64 * KIB;
 /// Connections accepted before others get their turn.

@@ -68,11 +68,6 @@ impl Body<'_> {
 }
 
 impl Http1 {
-    /// Nothing of a request has come yet, or it was consumed: the peer owes us nothing.
-    pub fn is_idle(&self, unconsumed: usize) -> bool {
-        unconsumed == 0
-    }
-
     /// A head is whole and its body is awaited.
     pub fn awaits_body(&self) -> bool {
         self.pending.is_some()

@@ -3,4 +3,5 @@
 pub mod chunked;
 pub mod head;
 pub mod http1;
+pub mod respond;
 pub mod websocket;

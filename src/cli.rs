@@ -1,0 +1,244 @@
+//! Flags, environment and configuration file: one table.
+//!
+//! Each setting is declared once, here. A flag beats its `TIDEWALL_*` variable, which beats its line in
+//! the file, which beats the default.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use thiserror::Error;
+
+use crate::agent::AgentArgs;
+use crate::agent::fleet::FleetArgs;
+use crate::duration;
+
+/// The live wall of a server fleet: servers push, one process merges, every dashboard sees it move.
+#[derive(Debug, Parser)]
+#[command(name = "tidewall", version, max_term_width = 100, propagate_version = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+
+    /// TOML file with a line for any flag of the command, such as `listen = "127.0.0.1:8080"`
+    #[arg(long, global = true, env = "TIDEWALL_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
+    /// What to log to stderr: error, warn, info, debug (debug is quiet in release builds)
+    #[arg(long, global = true, env = "TIDEWALL_LOG", default_value = "warn", value_name = "LEVEL")]
+    pub log: tracing::Level,
+
+    /// Log one JSON object a line
+    #[arg(long, global = true, env = "TIDEWALL_LOG_JSON")]
+    pub log_json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run a node: take samples, show the wall
+    Serve(ServeArgs),
+    /// Run a node with this machine's own metrics and a simulated fleet, and print where to look
+    Demo(DemoArgs),
+    /// Send this machine's CPU, memory, load, disk and network to a node
+    Agent(AgentArgs),
+    /// Load a node with simulated servers and viewers, and report what they saw
+    Fleet(FleetArgs),
+}
+
+/// Flags of `serve`; `demo` takes them too.
+#[derive(Args, Clone, Debug)]
+pub struct ServeArgs {
+    /// Address to listen on; one port speaks HTTP and WebSocket
+    #[arg(long, env = "TIDEWALL_LISTEN", default_value = "127.0.0.1:8080", value_name = "ADDR")]
+    pub listen: String,
+
+    /// Cores that do network work, one thread each [default: all this process may use]
+    #[arg(long, env = "TIDEWALL_CORES", value_name = "N")]
+    pub cores: Option<usize>,
+
+    /// Time between two frames, 10ms to 10s; halving it doubles the cost of viewers
+    #[arg(long, env = "TIDEWALL_TICK", default_value = "100ms", value_parser = duration::parse,
+        value_name = "TIME")]
+    pub tick: Duration,
+
+    /// Where history goes; this version knows `none`
+    #[arg(long, env = "TIDEWALL_HISTORY", default_value = "none", value_name = "WHERE")]
+    pub history: String,
+
+    /// Serve addresses other than loopback although there are no tokens
+    #[arg(long, env = "TIDEWALL_OPEN")]
+    pub open: bool,
+
+    /// Let pages of this origin watch, such as https://wall.example; may be repeated
+    #[arg(long, env = "TIDEWALL_ALLOW_ORIGIN", value_name = "ORIGIN", value_delimiter = ',')]
+    pub allow_origin: Vec<String>,
+
+    /// Do not pin core threads to CPUs
+    #[arg(long, env = "TIDEWALL_NO_PIN")]
+    pub no_pin: bool,
+}
+
+/// Flags of `demo`.
+#[derive(Args, Clone, Debug)]
+pub struct DemoArgs {
+    #[command(flatten)]
+    pub serve: ServeArgs,
+
+    /// Simulated servers
+    #[arg(long, env = "TIDEWALL_SERVERS", default_value_t = 200, value_name = "N")]
+    pub servers: usize,
+}
+
+/// Why the command line could not be taken.
+#[derive(Debug, Error)]
+pub enum CliError {
+    /// clap's own text, help and version among them.
+    #[error(transparent)]
+    Usage(#[from] clap::Error),
+    #[error("--config {}: {why}", path.display())]
+    File { path: PathBuf, why: String },
+}
+
+/// Reads the command line, and the file it names.
+pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, CliError> {
+    let args: Vec<OsString> = args.into_iter().collect();
+    let mut command = Cli::command();
+    if let Some(path) = config_path(&args) {
+        command = with_file(command, &args, &path)?;
+    }
+    Ok(Cli::from_arg_matches(&command.try_get_matches_from(args)?)?)
+}
+
+/// The file must be known before the rest is parsed: its lines become defaults.
+fn config_path(args: &[OsString]) -> Option<PathBuf> {
+    let mut args = args.iter();
+    while let Some(arg) = args.next() {
+        let text = arg.to_string_lossy();
+        if text == "--config" {
+            return args.next().map(PathBuf::from);
+        }
+        if let Some(path) = text.strip_prefix("--config=") {
+            return Some(PathBuf::from(path));
+        }
+    }
+    std::env::var_os("TIDEWALL_CONFIG").map(PathBuf::from)
+}
+
+fn with_file(
+    mut command: clap::Command,
+    args: &[OsString],
+    path: &Path,
+) -> Result<clap::Command, CliError> {
+    let wrong = |why: String| CliError::File { path: path.to_owned(), why };
+    let text = std::fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
+    let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
+        wrong(error.to_string())
+    })?;
+    let name = args.iter().find_map(|arg| {
+        let known = command.find_subcommand(arg)?;
+        Some(known.get_name().to_owned())
+    });
+    let Some(name) = name else { return Ok(command) };
+    for (key, value) in table {
+        let id = key.replace('-', "_");
+        let texts = texts(&value).ok_or_else(|| {
+            wrong(format!("`{key}` must be a string, a number, a boolean or a list of strings"))
+        })?;
+        let own = command.get_arguments().any(|arg| arg.get_id() == id.as_str());
+        let set = move |arg: clap::Arg| {
+            if matches!(arg.get_action(), clap::ArgAction::SetTrue) {
+                return arg.default_value(if texts == ["true"] { "true" } else { "false" });
+            }
+            arg.default_values(texts)
+        };
+        if own && id != "config" {
+            command = command.mut_arg(&id, set);
+            continue;
+        }
+        let subcommand = command.find_subcommand(&name);
+        let known = subcommand
+            .is_some_and(|sub| sub.get_arguments().any(|arg| arg.get_id() == id.as_str()));
+        if !known {
+            return Err(wrong(format!("`{key}` is no flag of `tidewall {name}`")));
+        }
+        command = command.mut_subcommand(&name, |sub| sub.mut_arg(&id, set));
+    }
+    Ok(command)
+}
+
+fn texts(value: &toml::Value) -> Option<Vec<String>> {
+    match value {
+        toml::Value::String(text) => Some(vec![text.clone()]),
+        toml::Value::Integer(number) => Some(vec![number.to_string()]),
+        toml::Value::Float(number) => Some(vec![number.to_string()]),
+        toml::Value::Boolean(yes) => Some(vec![yes.to_string()]),
+        toml::Value::Array(list) => {
+            list.iter().map(|item| item.as_str().map(str::to_owned)).collect()
+        }
+        _ => None,
+    }
+}
+
+/// The flags of `serve` as the table in the README shows them; a test keeps both equal.
+pub fn flag_table() -> String {
+    use std::fmt::Write;
+    let mut table = String::from("| flag | variable | default | |\n|---|---|---|---|\n");
+    let command = Cli::command();
+    let serve = command.find_subcommand("serve");
+    let own = serve.into_iter().flat_map(clap::Command::get_arguments);
+    for arg in own.chain(command.get_arguments().filter(|arg| arg.is_global_set())) {
+        let Some(long) = arg.get_long() else { continue };
+        let variable = arg.get_env().unwrap_or_default().to_string_lossy();
+        let defaults = arg.get_default_values().iter().map(|value| value.to_string_lossy());
+        let default = defaults.collect::<Vec<_>>().join(", ");
+        let default = if default == "false" { String::new() } else { default };
+        let takes = arg.get_action().takes_values();
+        let value = arg.get_value_names().filter(|_| takes).and_then(<[_]>::first);
+        let value = value.map_or_else(String::new, |name| format!(" {name}"));
+        let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
+        let default = if default.is_empty() { default } else { format!("`{default}`") };
+        let _ = writeln!(table, "| `--{long}{value}` | `{variable}` | {default} | {help} |");
+    }
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn serve(args: &[&str]) -> Result<ServeArgs, String> {
+        let args = ["tidewall", "serve"].iter().chain(args).map(OsString::from);
+        match parse(args).map_err(|error| error.to_string())?.command {
+            Command::Serve(serve) => Ok(serve),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_declaration_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_flag_beats_the_file_and_the_file_beats_the_default() {
+        let file = std::env::temp_dir().join(format!("tidewall-cli-{}.toml", std::process::id()));
+        let path = file.to_str().unwrap();
+        std::fs::write(
+            &file,
+            "listen = \"127.0.0.1:1\"\ncores = 3\nopen = true\nallow-origin = [\"http://a\"]\n\
+             log = \"error\"\n",
+        )
+        .unwrap();
+        let args = serve(&["--config", path, "--cores", "2"]).unwrap();
+        assert_eq!((args.listen.as_str(), args.cores, args.open), ("127.0.0.1:1", Some(2), true));
+        assert_eq!(args.tick, Duration::from_millis(100));
+        assert_eq!(args.allow_origin, ["http://a"]);
+        std::fs::write(&file, "lisen = \"x\"\n").unwrap();
+        let error = serve(&["--config", path]).unwrap_err();
+        assert!(error.contains("`lisen` is no flag of `tidewall serve`"), "{error}");
+        std::fs::remove_file(&file).unwrap();
+        assert!(serve(&["--config", path]).unwrap_err().contains("--config"));
+    }
+}

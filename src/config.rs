@@ -1,0 +1,90 @@
+//! Validated settings: what the flags meant once everything about the machine is known.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use core_affinity::CoreId;
+use thiserror::Error;
+
+use crate::cli::ServeArgs;
+use crate::limits::{TICK_MAX, TICK_MIN};
+
+/// What a server is started with.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub listen: SocketAddr,
+    pub cores: usize,
+    pub tick: Duration,
+    pub allow_origin: Vec<String>,
+    /// CPUs to pin cores to, in order; empty: do not pin.
+    pub pins: Vec<CoreId>,
+}
+
+/// A setting that cannot be. Each text says what to change.
+#[derive(Debug, Error)]
+pub enum SettingsError {
+    #[error("--listen {0}: {1}")]
+    Listen(String, String),
+    #[error(
+        "--listen {0} is not loopback, and this version knows no tokens: everybody who can reach \
+         it may push and watch. Say --open if that is what you want"
+    )]
+    NotLoopback(SocketAddr),
+    #[error("--tick {0:?}: must be {TICK_MIN:?} to {TICK_MAX:?}")]
+    Tick(Duration),
+    #[error("--cores {0}: must be 1 to 256")]
+    Cores(usize),
+    #[error("--history {0}: this version keeps no history; only `none` is known")]
+    History(String),
+    #[error("--allow-origin {0}: must be scheme://host or scheme://host:port, without a path")]
+    Origin(String),
+}
+
+impl Settings {
+    pub fn new(args: &ServeArgs) -> Result<Self, SettingsError> {
+        let listen = resolve(&args.listen)?;
+        if !listen.ip().is_loopback() && !args.open {
+            return Err(SettingsError::NotLoopback(listen));
+        }
+        if args.tick < TICK_MIN || TICK_MAX < args.tick {
+            return Err(SettingsError::Tick(args.tick));
+        }
+        if args.history != "none" {
+            return Err(SettingsError::History(args.history.clone()));
+        }
+        for origin in &args.allow_origin {
+            let rest = origin.split_once("://").map(|(_, rest)| rest);
+            if rest.is_none_or(|rest| rest.is_empty() || rest.contains('/')) {
+                return Err(SettingsError::Origin(origin.clone()));
+            }
+        }
+        let (pins, usable) = machine();
+        let cores = args.cores.unwrap_or(usable);
+        if !(1..=256).contains(&cores) {
+            return Err(SettingsError::Cores(cores));
+        }
+        // More threads than CPUs: let the scheduler place them.
+        let pins = if args.no_pin || pins.len() < cores { Vec::new() } else { pins };
+        let allow_origin = args.allow_origin.clone();
+        Ok(Self { listen, cores, tick: args.tick, allow_origin, pins })
+    }
+
+    pub fn tick_ms(&self) -> u32 {
+        u32::try_from(self.tick.as_millis()).unwrap_or(u32::MAX)
+    }
+}
+
+fn resolve(listen: &str) -> Result<SocketAddr, SettingsError> {
+    use std::net::ToSocketAddrs;
+    let wrong = |why: String| SettingsError::Listen(listen.to_owned(), why);
+    let mut found = listen.to_socket_addrs().map_err(|error| wrong(error.to_string()))?;
+    found.next().ok_or_else(|| wrong("names no address".to_owned()))
+}
+
+/// CPUs this process may use, and how many of them its quota pays for. A quota below the mask means a
+/// container without CPUs of its own: there, pinning would put all containers on the same few.
+fn machine() -> (Vec<CoreId>, usize) {
+    let mask = core_affinity::get_core_ids().unwrap_or_default();
+    let paid = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    if paid < mask.len() { (Vec::new(), paid) } else { (mask, paid) }
+}

@@ -1,0 +1,209 @@
+//! Samples in: decode, reserve, resolve names, publish. A batch is taken whole or not at all.
+
+use crate::catalog::Lookup;
+use crate::clock::Now;
+use crate::decode::body::{self, BodyFault, Encoding};
+use crate::decode::{Batch, Fault, FaultKind, json, ndjson};
+use crate::endpoint::Context;
+use crate::observe::Protocol;
+use crate::reject::{Reason, Reject};
+use crate::ring::Producer;
+use crate::sample::Sample;
+
+/// One core's way in, reused from request to request: once warm, a sample costs no allocation.
+pub struct Intake {
+    /// None once a stop has been asked for: the aggregator then knows that no more will come.
+    pub producer: Option<Producer>,
+    lookup: Lookup,
+    batch: Batch,
+    inflated: Vec<u8>,
+}
+
+/// How documents stand in a body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    Json,
+    Ndjson,
+}
+
+/// A document with a `seq`, taken: what its acknowledgement says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Acknowledged {
+    pub seq: u64,
+    pub sent_at: Option<i64>,
+}
+
+/// An inflated body up to this size keeps its buffer for the next one.
+const INFLATED_KEPT_BYTES: usize = 1 << 20;
+
+impl Intake {
+    pub fn new(producer: Producer, lookup: Lookup) -> Self {
+        let (batch, inflated) = (Batch::new(), Vec::new());
+        Self { producer: Some(producer), lookup, batch, inflated }
+    }
+
+    /// `POST /api/metrics`: gives the number of samples taken.
+    pub fn post(&mut self, context: &Context, post: &Post<'_>) -> Result<usize, Reject> {
+        let counters = &context.counters;
+        let taken = self.try_post(post, context.coarse.get());
+        match &taken {
+            Ok(samples) => counters.accept(post.protocol, *samples),
+            Err(reject) => {
+                counters.reject(post.protocol, reject.reason, self.refused_samples(reject));
+            }
+        }
+        taken
+    }
+
+    fn try_post(&mut self, post: &Post<'_>, now: Now) -> Result<usize, Reject> {
+        self.batch.clear();
+        let format = format(post.content_type)?;
+        let encoding = encoding(post.content_encoding)?;
+        if encoding == Encoding::Identity {
+            return self.take(format, post.body, now);
+        }
+        let mut inflated = std::mem::take(&mut self.inflated);
+        let inflating = body::inflate(encoding, post.body, &mut inflated);
+        let taken = match inflating {
+            Ok(()) => self.take(format, &inflated, now),
+            Err(fault) => Err(refuse_body(fault)),
+        };
+        if inflated.capacity() <= INFLATED_KEPT_BYTES {
+            self.inflated = inflated;
+        }
+        taken
+    }
+
+    /// One WebSocket text message: a document, an array, or NDJSON. `each` hears of every document
+    /// that asked to be acknowledged, after all were taken.
+    pub fn message(
+        &mut self,
+        context: &Context,
+        text: &str,
+        mut each: impl FnMut(Acknowledged),
+    ) -> Result<usize, (Reject, Option<u64>)> {
+        let now = context.coarse.get();
+        let mut taken = self.take(Format::Json, text.as_bytes(), now);
+        // Several documents without an array around them are NDJSON; nothing else looks like it.
+        if taken.as_ref().is_err_and(|reject| reject.reason == Reason::Syntax)
+            && text.trim_ascii().contains('\n')
+        {
+            taken = self.take(Format::Ndjson, text.as_bytes(), now);
+        }
+        let counters = &context.counters;
+        match taken {
+            Ok(samples) => {
+                counters.accept(Protocol::WebSocket, samples);
+                for doc in self.batch.docs() {
+                    if let Some(seq) = doc.seq {
+                        each(Acknowledged { seq, sent_at: doc.sent_at });
+                    }
+                }
+                Ok(samples)
+            }
+            Err(reject) => {
+                let refused = self.refused_samples(&reject);
+                counters.reject(Protocol::WebSocket, reject.reason, refused);
+                let seq = self.batch.docs().last().and_then(|doc| doc.seq);
+                Err((reject, seq))
+            }
+        }
+    }
+
+    fn take(&mut self, format: Format, body: &[u8], now: Now) -> Result<usize, Reject> {
+        let decoded = match format {
+            Format::Json => json::decode(body, now.wall_ms, &mut self.batch),
+            Format::Ndjson => ndjson::decode(body, now.wall_ms, &mut self.batch),
+        };
+        decoded.map_err(|fault| refuse(&fault, body))?;
+        let samples = self.batch.samples();
+        let Some(producer) = &mut self.producer else { return Err(Reason::Stopping.into()) };
+        // Room first, names second: a refused batch leaves no trace in the catalog.
+        let Some(mut reservation) = producer.reserve(samples) else {
+            return Err(Reason::RingFull.into());
+        };
+        self.lookup.begin();
+        for doc in self.batch.docs() {
+            let slot = self.lookup.host(self.batch.text(body, doc.host));
+            let tags = self.batch.tags(doc);
+            if !tags.is_empty() {
+                let text = |text| self.batch.text(body, text);
+                self.lookup.tags(slot, tags.iter().map(|tag| (text(tag.key), text(tag.value))));
+            }
+            let time_ms = doc.time_ms.unwrap_or(Sample::NO_TIME);
+            for point in self.batch.points(doc) {
+                let metric = self.batch.text(body, point.metric);
+                let unit = self.batch.text(body, point.unit);
+                let column = self.lookup.column(metric, unit);
+                let value = point.value;
+                reservation.push(Sample { value, time_ms, slot, column, flags: 0 });
+            }
+        }
+        reservation.commit();
+        Ok(samples)
+    }
+
+    /// All that was read up to the fault, and the faulty sample.
+    fn refused_samples(&self, reject: &Reject) -> usize {
+        let whole = matches!(reject.reason, Reason::RingFull | Reason::Stopping);
+        self.batch.samples() + usize::from(!whole)
+    }
+}
+
+/// A POST's values, whichever HTTP they came by.
+#[derive(Clone, Copy, Debug)]
+pub struct Post<'p> {
+    pub protocol: Protocol,
+    pub content_type: Option<&'p [u8]>,
+    pub content_encoding: Option<&'p [u8]>,
+    pub body: &'p [u8],
+}
+
+/// The media types we read; a missing one and what `curl -d` sends are taken for JSON.
+pub fn format(content_type: Option<&[u8]>) -> Result<Format, Reject> {
+    let Some(value) = content_type else { return Ok(Format::Json) };
+    let media = value.split(|&b| b == b';').next().unwrap_or_default().trim_ascii();
+    let is = |known: &str| media.eq_ignore_ascii_case(known.as_bytes());
+    if is("application/json") || is("application/x-www-form-urlencoded") {
+        Ok(Format::Json)
+    } else if is("application/x-ndjson") || is("application/ndjson") {
+        Ok(Format::Ndjson)
+    } else {
+        Err(Reject::because(
+            Reason::MediaType,
+            "Content-Type must be application/json or application/x-ndjson",
+        ))
+    }
+}
+
+pub fn encoding(content_encoding: Option<&[u8]>) -> Result<Encoding, Reject> {
+    let Some(value) = content_encoding else { return Ok(Encoding::Identity) };
+    let is = |known: &str| value.eq_ignore_ascii_case(known.as_bytes());
+    if is("gzip") || is("x-gzip") {
+        Ok(Encoding::Gzip)
+    } else if is("zstd") {
+        Ok(Encoding::Zstd)
+    } else if is("identity") {
+        Ok(Encoding::Identity)
+    } else {
+        Err(Reject::because(Reason::ContentEncoding, "Content-Encoding must be gzip or zstd"))
+    }
+}
+
+fn refuse(fault: &Fault, body: &[u8]) -> Reject {
+    let reason = match fault.kind() {
+        FaultKind::Syntax => Reason::Syntax,
+        FaultKind::Shape => Reason::Shape,
+        FaultKind::Future => Reason::Future,
+        FaultKind::TooMany => Reason::TooManySamples,
+    };
+    Reject::because(reason, fault.message(body))
+}
+
+fn refuse_body(fault: BodyFault) -> Reject {
+    let reason = match fault {
+        BodyFault::TooBig | BodyFault::Ratio => Reason::BodyTooLarge,
+        BodyFault::Corrupt | BodyFault::Truncated => Reason::BadCompression,
+    };
+    Reject::because(reason, fault.to_string())
+}

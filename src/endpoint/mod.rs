@@ -1,0 +1,99 @@
+//! What each endpoint does with a request, whatever protocol it came by.
+//!
+//! An endpoint gets the core's [`Context`] and plain values; it answers with a [`Response`], or with a
+//! question to the aggregator whose answer comes later. Protocol code turns both into bytes.
+
+pub mod dashboard;
+pub mod ingest;
+pub mod live;
+pub mod ops;
+pub mod query;
+
+use std::cell::{Cell, RefCell};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::mpsc::SyncSender;
+
+use bytes::Bytes;
+
+use crate::aggregator::Question;
+use crate::auth::Origins;
+use crate::broadcast::Hub;
+use crate::catalog::Catalog;
+use crate::clock::{Clock, Now};
+use crate::endpoint::ingest::Intake;
+use crate::frame::views::Views;
+use crate::observe::{Aggregated, Counters};
+use crate::reject::Reject;
+
+/// One core's state. Everything behind a `Cell` belongs to the core alone.
+pub struct Context {
+    pub shared: Arc<Shared>,
+    pub counters: Arc<Counters>,
+    pub hub: Hub,
+    pub intake: RefCell<Intake>,
+    /// Read from the clock a few times a second: enough for timeouts, free for requests.
+    pub coarse: Cell<Now>,
+}
+
+/// What all cores see.
+pub struct Shared {
+    pub clock: Clock,
+    pub catalog: Arc<Catalog>,
+    pub views: Arc<Views>,
+    pub questions: SyncSender<Question>,
+    pub cores: Vec<Arc<Counters>>,
+    pub aggregated: Arc<Aggregated>,
+    pub origins: Origins,
+    pub tick_ms: u32,
+    /// Changes with every start: viewers forget what they knew.
+    pub boot: String,
+    pub stopping: AtomicBool,
+}
+
+/// An answer in full.
+#[derive(Debug, Default)]
+pub struct Response {
+    pub status: u16,
+    pub content_type: &'static str,
+    pub body: Bytes,
+    pub fields: Vec<(&'static str, String)>,
+}
+
+/// An answer now, or once the aggregator has spoken.
+pub enum Reply {
+    Now(Response),
+    Later(query::Asked),
+}
+
+impl Response {
+    pub fn json(status: u16, body: impl Into<Bytes>) -> Self {
+        Self { status, content_type: "application/json", body: body.into(), fields: Vec::new() }
+    }
+
+    pub fn text(status: u16, body: impl Into<Bytes>) -> Self {
+        let content_type = "text/plain; charset=utf-8";
+        Self { status, content_type, body: body.into(), fields: Vec::new() }
+    }
+
+    pub fn empty(status: u16) -> Self {
+        Self { status, ..Self::default() }
+    }
+
+    #[must_use]
+    pub fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.fields.push((name, value.into()));
+        self
+    }
+}
+
+impl From<&Reject> for Response {
+    fn from(reject: &Reject) -> Self {
+        let response = Response::json(reject.reason.answer().status, reject.to_json());
+        if reject.reason.is_overload() {
+            let seconds = crate::limits::RETRY_AFTER_SECONDS;
+            return response.with("Retry-After", seconds.to_string());
+        }
+        response
+    }
+}

@@ -1,0 +1,52 @@
+//! For whoever runs the node: alive, ready, own metrics.
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use crate::endpoint::{Context, Response, Shared};
+use crate::observe::{self, Gauges};
+
+/// The process runs and this core answers.
+pub fn health() -> Response {
+    Response::text(200, "ok\n")
+}
+
+/// Whether the node takes and keeps data: not while it stops, nor when its aggregator stands still.
+pub fn ready(context: &Context) -> Response {
+    let shared = &context.shared;
+    if shared.stopping.load(Relaxed) {
+        return Response::text(503, "stopping\n");
+    }
+    if shared.aggregated.ticks.get() == 0 {
+        return Response::text(503, "starting\n");
+    }
+    Response::text(200, "ready\n")
+}
+
+/// `GET /metrics`, OpenMetrics text.
+pub fn metrics(context: &Context) -> Response {
+    let shared = &context.shared;
+    let cores: Vec<_> = shared.cores.iter().map(AsRef::as_ref).collect();
+    let body = observe::exposition(&cores, &shared.aggregated, &gauges(shared));
+    let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    Response { status: 200, content_type, body: body.into(), fields: Vec::new() }
+}
+
+fn gauges(shared: &Shared) -> Gauges {
+    let (hosts, columns) = shared.catalog.counts();
+    let offenders = shared.catalog.offenders();
+    Gauges {
+        hosts,
+        columns,
+        hosts_folded: offenders.hosts_folded,
+        columns_folded: offenders.columns_folded,
+        uptime_s: shared.clock.mono_ms() / 1000,
+        resident_bytes: resident_bytes().unwrap_or(0),
+    }
+}
+
+/// The second number of `/proc/self/statm` is resident pages; a file in memory, not on a disk.
+fn resident_bytes() -> Option<u64> {
+    let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
+    let pages: u64 = statm.split_ascii_whitespace().nth(1)?.parse().ok()?;
+    Some(pages * rustix::param::page_size() as u64)
+}

@@ -1,0 +1,94 @@
+//! Method and path to endpoint.
+
+use crate::connection::head::{Method, Request};
+use crate::reject::{Reason, Reject};
+
+/// What can be asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Endpoint {
+    Ingest,
+    IngestSocket,
+    LiveSocket,
+    Snapshot,
+    Hosts,
+    Health,
+    Ready,
+    Metrics,
+    /// A file of the dashboard; the path names it.
+    Dashboard,
+    /// `OPTIONS`: what may be done here.
+    Options(&'static str),
+}
+
+/// Finds the endpoint. An upgrade to WebSocket is a way of asking, not a path of its own: the same
+/// paths take POST and GET.
+pub fn route(request: &Request<'_>) -> Result<Endpoint, Reject> {
+    let path = request.path();
+    let upgrade = request.upgrade.is_some() && request.method == Method::Get;
+    let allow = allowed(path);
+    match (path, request.method) {
+        (_, Method::Options) => Ok(Endpoint::Options(allow)),
+        ("/api/metrics" | "/", Method::Get) if upgrade => Ok(Endpoint::IngestSocket),
+        ("/api/live", Method::Get) => Ok(Endpoint::LiveSocket),
+        ("/api/metrics", Method::Post) => Ok(Endpoint::Ingest),
+        (_, Method::Other | Method::Post) => {
+            Err(Reject::because(Reason::Method, format!("this resource takes {allow}")))
+        }
+        ("/api/metrics", _) => Err(Reject::because(
+            Reason::Method,
+            "POST samples here, or open a WebSocket; the node's own metrics are at /metrics",
+        )),
+        ("/api/snapshot", _) => Ok(Endpoint::Snapshot),
+        ("/api/hosts", _) => Ok(Endpoint::Hosts),
+        ("/healthz", _) => Ok(Endpoint::Health),
+        ("/readyz", _) => Ok(Endpoint::Ready),
+        ("/metrics", _) => Ok(Endpoint::Metrics),
+        (path, _) if path.starts_with("/api/") => Err(Reason::NotFound.into()),
+        _ => Ok(Endpoint::Dashboard),
+    }
+}
+
+/// The methods of a path, as `Allow` lists them.
+pub fn allowed(path: &str) -> &'static str {
+    match path {
+        "/api/metrics" => "POST, OPTIONS",
+        "*" => "GET, HEAD, POST, OPTIONS",
+        _ => "GET, HEAD, OPTIONS",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::connection::head::Upgrade;
+
+    #[test]
+    fn the_whole_table() {
+        let ask = |method, target, upgrade: bool| {
+            let upgrade = upgrade.then(Upgrade::default);
+            let request = Request { method, target, upgrade, ..Request::default() };
+            route(&request).map_err(|reject| reject.reason)
+        };
+        for (method, target, upgrade, expected) in [
+            (Method::Post, "/api/metrics", false, Ok(Endpoint::Ingest)),
+            (Method::Post, "/api/metrics?x=y", false, Ok(Endpoint::Ingest)),
+            (Method::Get, "/api/metrics", true, Ok(Endpoint::IngestSocket)),
+            (Method::Get, "/", true, Ok(Endpoint::IngestSocket)),
+            (Method::Get, "/api/metrics", false, Err(Reason::Method)),
+            (Method::Get, "/api/live", true, Ok(Endpoint::LiveSocket)),
+            (Method::Get, "/api/live", false, Ok(Endpoint::LiveSocket)),
+            (Method::Head, "/api/snapshot", false, Ok(Endpoint::Snapshot)),
+            (Method::Get, "/api/hosts?epoch=1", false, Ok(Endpoint::Hosts)),
+            (Method::Get, "/healthz", false, Ok(Endpoint::Health)),
+            (Method::Get, "/readyz", false, Ok(Endpoint::Ready)),
+            (Method::Get, "/metrics", false, Ok(Endpoint::Metrics)),
+            (Method::Post, "/metrics", false, Err(Reason::Method)),
+            (Method::Other, "/api/metrics", false, Err(Reason::Method)),
+            (Method::Get, "/api/nothing", false, Err(Reason::NotFound)),
+            (Method::Get, "/assets/x.js", false, Ok(Endpoint::Dashboard)),
+            (Method::Options, "/api/metrics", false, Ok(Endpoint::Options("POST, OPTIONS"))),
+        ] {
+            assert_eq!(ask(method, target, upgrade), expected, "{method:?} {target}");
+        }
+    }
+}

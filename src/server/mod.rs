@@ -1,0 +1,167 @@
+//! Boot, and its mirror, stop.
+
+mod core;
+mod driver;
+mod listener;
+mod sockets;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::mpsc::sync_channel;
+use std::thread::{self, JoinHandle};
+
+use tokio::sync::{mpsc, watch};
+
+use crate::aggregator::{self, Inputs};
+use crate::auth::Origins;
+use crate::broadcast::{Hub, Mailbox};
+use crate::catalog::{Catalog, Lookup};
+use crate::clock::Clock;
+use crate::config::Settings;
+use crate::endpoint::ingest::Intake;
+use crate::endpoint::{Context, Shared};
+use crate::frame::views::Views;
+use crate::limits::{HANDOVER_QUEUE, QUESTIONS_MAX, RING_CAPACITY};
+use crate::observe::{Aggregated, Counters};
+use crate::ring::{Producer, ring};
+use crate::server::core::{Peers, Phase, Seed};
+
+/// A node that runs. Dropping it does not stop it; [`Server::stop`] does.
+pub struct Server {
+    pub address: SocketAddr,
+    phase: watch::Sender<Phase>,
+    stopping: Arc<AtomicBool>,
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<io::Result<()>>>,
+}
+
+impl Server {
+    /// Binds, starts every thread, and gives back a node that answers.
+    pub fn start(settings: &Settings) -> io::Result<Self> {
+        let cores = settings.cores;
+        let connections_max = listener::raise_open_files();
+        let (address, listeners) = listener::bind(settings.listen, cores)?;
+        let (questions, asked) = sync_channel(QUESTIONS_MAX);
+        let counters: Vec<Arc<Counters>> = (0..cores).map(|_| Arc::default()).collect();
+        let shared = Arc::new(Shared {
+            clock: Clock::start(),
+            catalog: Catalog::new(),
+            views: Views::new(),
+            questions,
+            cores: counters,
+            aggregated: Arc::new(Aggregated::default()),
+            origins: Origins::new(settings.allow_origin.clone()),
+            tick_ms: settings.tick_ms(),
+            boot: boot_id(),
+            stopping: AtomicBool::new(false),
+        });
+        let mailboxes: Vec<Arc<Mailbox>> = (0..cores).map(|_| Arc::default()).collect();
+        let (producers, rings) = (0..cores).map(|_| ring(RING_CAPACITY)).unzip();
+        let stopping = Arc::new(AtomicBool::new(false));
+        let inputs = Inputs {
+            rings,
+            catalog: shared.catalog.clone(),
+            views: shared.views.clone(),
+            mailboxes: mailboxes.clone(),
+            questions: asked,
+            clock: shared.clock,
+            tick: settings.tick,
+            aggregated: shared.aggregated.clone(),
+            stop: stopping.clone(),
+        };
+        let (phase, _) = watch::channel(Phase::Serving);
+        let mut threads = vec![spawn("aggregator", None, move || {
+            aggregator::run(inputs);
+            Ok(())
+        })?];
+        let seeds = seeds(&shared, producers, listeners, &mailboxes, &phase, connections_max);
+        for (number, seed) in seeds.into_iter().enumerate() {
+            let pin = settings.pins.get(number).copied();
+            threads.push(spawn(&format!("core-{number}"), pin, move || core::run(seed))?);
+        }
+        Ok(Self { address, phase, stopping, shared, threads })
+    }
+
+    /// Refuse, drain, last frame, `bye`; done within [`crate::limits::STOP_TIMEOUT`].
+    pub fn stop(self) -> io::Result<()> {
+        self.shared.stopping.store(true, Relaxed);
+        self.stopping.store(true, Relaxed);
+        // No receiver: every core has ended already, and its result says why.
+        let _ = self.phase.send(Phase::Draining);
+        for thread in self.threads {
+            let name = thread.thread().name().unwrap_or("a thread").to_owned();
+            thread.join().map_err(|_| io::Error::other(format!("{name} panicked")))??;
+        }
+        Ok(())
+    }
+
+    /// The ledger and all other counters, as `/metrics` reads them.
+    pub fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+}
+
+fn seeds(
+    shared: &Arc<Shared>,
+    producers: Vec<Producer>,
+    listeners: Vec<std::net::TcpListener>,
+    mailboxes: &[Arc<Mailbox>],
+    phase: &watch::Sender<Phase>,
+    connections_max: usize,
+) -> Vec<Seed> {
+    let cores = listeners.len();
+    let (hand, handed): (Vec<_>, Vec<_>) = (0..cores).map(|_| mpsc::channel(HANDOVER_QUEUE)).unzip();
+    let loads: Arc<Vec<AtomicUsize>> = Arc::new((0..cores).map(|_| AtomicUsize::new(0)).collect());
+    let parts = producers.into_iter().zip(listeners).zip(handed).zip(mailboxes);
+    let seed = |(own, (((producer, listener), handed), mailbox))| {
+        let own: usize = own;
+        let context = context(shared.clone(), own, producer);
+        let (hand, loads) = (hand.clone(), loads.clone());
+        let peers = Peers { own, loads, hand, connections_max };
+        let (mailbox, phase) = (Arc::clone(mailbox), phase.subscribe());
+        Seed { context: Box::new(context), listener, mailbox, phase, handed, peers }
+    };
+    parts.enumerate().map(seed).collect()
+}
+
+/// Made on the core's own thread: what is in it does not cross threads.
+fn context(
+    shared: Arc<Shared>,
+    own: usize,
+    producer: Producer,
+) -> impl FnOnce() -> Context + Send {
+    move || {
+        let counters = shared.cores[own].clone();
+        let lookup = Lookup::new(shared.catalog.clone());
+        Context {
+            hub: Hub::new(counters.clone()),
+            intake: Intake::new(producer, lookup).into(),
+            coarse: shared.clock.now().into(),
+            counters,
+            shared,
+        }
+    }
+}
+
+fn spawn(
+    name: &str,
+    pin: Option<core_affinity::CoreId>,
+    life: impl FnOnce() -> io::Result<()> + Send + 'static,
+) -> io::Result<JoinHandle<io::Result<()>>> {
+    thread::Builder::new().name(name.to_owned()).spawn(move || {
+        if let Some(cpu) = pin
+            && !core_affinity::set_for_current(cpu)
+        {
+            tracing::warn!(cpu = cpu.id, "could not pin, running unpinned");
+        }
+        life()
+    })
+}
+
+/// Eight bytes that no earlier start of this node had.
+fn boot_id() -> String {
+    use std::hash::{BuildHasher, RandomState};
+    format!("{:016x}", RandomState::new().hash_one(crate::clock::wall_ms()))
+}

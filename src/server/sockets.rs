@@ -1,0 +1,318 @@
+//! WebSocket connections on their core: ingest streams, and viewers.
+
+use std::future::poll_fn;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context as Waiting, Poll, ready};
+
+use bytes::Bytes;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+
+use crate::broadcast::outbox::Sink;
+use crate::broadcast::viewer::{Dialect, Viewer};
+use crate::connection::websocket::{Message, Socket, Status};
+use crate::endpoint::live;
+use crate::limits::{
+    CLOSE_TIMEOUT, INGEST_MESSAGE_BYTES_MAX, PING_INTERVAL, PONG_TIMEOUT,
+    VIEWER_MESSAGE_BYTES_MAX, VIEWER_SEND_BUFFER_BYTES, WEBSOCKET_OUT_BYTES_MAX,
+};
+use crate::reject::{Reason, Reject};
+use crate::server::core::{Core, Watchdog};
+use crate::server::driver::millis;
+
+/// An empty ping; the peer's pong shows that it lives.
+const PING: &[u8] = &[0x89, 0x00];
+
+/// A stream of documents.
+pub(super) async fn ingest(core: &Core, dog: &Watchdog, mut stream: TcpStream, rest: &[u8]) {
+    let mut driver = IngestDriver {
+        socket: Socket::new(INGEST_MESSAGE_BYTES_MAX),
+        backlog: Vec::new(),
+        heard_ms: core.now_ms(),
+        over: false,
+    };
+    driver.hear(core, rest);
+    poll_fn(|cx| driver.poll(cx, core, dog, &mut stream)).await;
+}
+
+struct IngestDriver {
+    socket: Socket,
+    /// Acknowledgements and control replies the socket has not taken.
+    backlog: Vec<u8>,
+    heard_ms: u64,
+    over: bool,
+}
+
+impl IngestDriver {
+    fn poll(
+        &mut self,
+        cx: &mut Waiting<'_>,
+        core: &Core,
+        dog: &Watchdog,
+        stream: &mut TcpStream,
+    ) -> Poll<()> {
+        if dog.barked(cx) && self.timed_out(core, dog) {
+            return Poll::Ready(());
+        }
+        loop {
+            if !self.backlog.is_empty() {
+                match Pin::new(&mut *stream).poll_write(cx, &self.backlog) {
+                    Poll::Ready(Ok(written)) if 0 < written => {
+                        self.backlog.drain(..written);
+                        continue;
+                    }
+                    Poll::Ready(_) => return Poll::Ready(()),
+                    Poll::Pending if WEBSOCKET_OUT_BYTES_MAX < self.backlog.len() => {
+                        return Poll::Pending;
+                    }
+                    Poll::Pending => {}
+                }
+            } else if self.over {
+                return Poll::Ready(());
+            }
+            let mut buffer = core.read_buffer.borrow_mut();
+            let mut into = ReadBuf::new(&mut buffer);
+            match ready!(Pin::new(&mut *stream).poll_read(cx, &mut into)) {
+                Ok(()) if !into.filled().is_empty() => self.hear(core, into.filled()),
+                _ => return Poll::Ready(()),
+            }
+            dog.arm_within(core.now_ms() + millis(PING_INTERVAL));
+        }
+    }
+
+    fn hear(&mut self, core: &Core, input: &[u8]) {
+        let context = &core.context;
+        self.heard_ms = core.now_ms();
+        let mut intake = context.intake.borrow_mut();
+        let heard = self.socket.receive(input, self.heard_ms, &mut self.backlog, |message, out| {
+            let Message::Text(text) = message else {
+                let binary = matches!(message, Message::Binary);
+                return if binary { Err(Reason::BinaryIngest.into()) } else { Ok(()) };
+            };
+            let ack_ts = context.coarse.get().wall_ms;
+            let mut acks = Vec::new();
+            let taken = intake.message(context, text, |ack| {
+                let sent_at = ack.sent_at.map_or_else(|| "null".to_owned(), |ms| ms.to_string());
+                let ack = format!(
+                    "{{\"ack_seq\":{},\"ack_ts\":{ack_ts},\"sent_at\":{sent_at}}}",
+                    ack.seq
+                );
+                acks.extend_from_slice(&crate::frame::text_frame(ack.as_bytes()));
+            });
+            out.extend_from_slice(&acks);
+            if let Err((reject, seq)) = taken {
+                out.extend_from_slice(&crate::frame::text_frame(refusal(&reject, seq).as_bytes()));
+            }
+            Ok(())
+        });
+        drop(intake);
+        match heard {
+            Ok(Status::Open) => {}
+            Ok(Status::Closed) => self.over = true,
+            Err(reject) => self.close(core, &reject),
+        }
+    }
+
+    fn close(&mut self, core: &Core, reject: &Reject) {
+        core.context.counters.refusals.add(1);
+        let answer = reject.reason.answer();
+        self.socket.close(answer.close_code, answer.text, &mut self.backlog);
+        // A peer that broke the protocol cannot be trusted to answer the close.
+        self.over = true;
+    }
+
+    /// True: give up.
+    fn timed_out(&mut self, core: &Core, dog: &Watchdog) -> bool {
+        let now_ms = core.now_ms();
+        if self.socket.is_closing() {
+            return dog.is_due(now_ms);
+        }
+        if core.is_stopping() {
+            let answer = Reason::Stopping.answer();
+            self.socket.close(answer.close_code, answer.text, &mut self.backlog);
+            dog.arm(now_ms + millis(CLOSE_TIMEOUT));
+            return false;
+        }
+        if !dog.is_due(now_ms) {
+            return false;
+        }
+        dog.arm(now_ms + millis(PING_INTERVAL));
+        if millis(PONG_TIMEOUT) < now_ms.saturating_sub(self.heard_ms) {
+            return true;
+        }
+        if self.backlog.is_empty() {
+            self.backlog.extend_from_slice(PING);
+        }
+        false
+    }
+}
+
+fn refusal(reject: &Reject, seq: Option<u64>) -> String {
+    let mut body = reject.to_json();
+    body.pop();
+    let seq = seq.map_or_else(|| "null".to_owned(), |seq| seq.to_string());
+    format!("{body},\"seq\":{seq}}}")
+}
+
+impl Sink for OwnedWriteHalf {
+    fn try_write(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.try_write_vectored(slices)
+    }
+}
+
+/// A dashboard. The hub writes its frames; this task reads, and finishes what the socket did not
+/// take at once.
+pub(super) async fn live(
+    core: &Rc<Core>,
+    dog: &Watchdog,
+    stream: TcpStream,
+    dialect: Dialect,
+    rest: &[u8],
+) {
+    // Small on purpose: what waits in the kernel is old by the time it is seen.
+    let _ = socket2::SockRef::from(&stream).set_send_buffer_size(VIEWER_SEND_BUFFER_BYTES);
+    let (mut read, write) = stream.into_split();
+    let write = Rc::new(write);
+    let context = &core.context;
+    let viewer = Rc::new(Viewer::new(
+        write.clone(),
+        context.shared.views.clone(),
+        context.counters.clone(),
+        dialect,
+        core.now_ms(),
+    ));
+    let mut driver = ViewerDriver {
+        socket: Socket::new(VIEWER_MESSAGE_BYTES_MAX),
+        viewer: viewer.clone(),
+        heard_ms: core.now_ms(),
+        over: false,
+    };
+    if live::welcome(context, &viewer).is_err() {
+        return;
+    }
+    let membership = Membership { core: core.clone(), key: context.hub.join(viewer) };
+    driver.hear(core, dog, rest);
+    dog.arm(core.now_ms() + millis(PING_INTERVAL));
+    poll_fn(|cx| driver.poll(cx, core, dog, &mut read, &write)).await;
+    drop(membership);
+}
+
+struct Membership {
+    core: Rc<Core>,
+    key: usize,
+}
+
+impl Drop for Membership {
+    fn drop(&mut self) {
+        self.core.context.hub.leave(self.key);
+    }
+}
+
+struct ViewerDriver {
+    socket: Socket,
+    viewer: Rc<Viewer>,
+    heard_ms: u64,
+    over: bool,
+}
+
+impl ViewerDriver {
+    fn poll(
+        &mut self,
+        cx: &mut Waiting<'_>,
+        core: &Core,
+        dog: &Watchdog,
+        read: &mut OwnedReadHalf,
+        write: &OwnedWriteHalf,
+    ) -> Poll<()> {
+        self.viewer.wakes(cx.waker());
+        if dog.barked(cx) && self.timed_out(core, dog) {
+            return Poll::Ready(());
+        }
+        loop {
+            while self.viewer.has_waiting() {
+                match write.as_ref().poll_write_ready(cx) {
+                    Poll::Pending => break,
+                    Poll::Ready(Ok(())) if self.viewer.flush(core.now_ms()).is_ok() => {}
+                    Poll::Ready(_) => return Poll::Ready(()),
+                }
+            }
+            if self.over && !self.viewer.has_waiting() {
+                return Poll::Ready(());
+            }
+            let mut buffer = core.read_buffer.borrow_mut();
+            let mut into = ReadBuf::new(&mut buffer);
+            match ready!(Pin::new(&mut *read).poll_read(cx, &mut into)) {
+                Ok(()) if !into.filled().is_empty() => self.hear(core, dog, into.filled()),
+                _ => return Poll::Ready(()),
+            }
+        }
+    }
+
+    fn hear(&mut self, core: &Core, dog: &Watchdog, input: &[u8]) {
+        let (context, viewer) = (&core.context, &self.viewer);
+        self.heard_ms = core.now_ms();
+        let mut out = Vec::new();
+        let heard = self.socket.receive(input, self.heard_ms, &mut out, |message, _| {
+            let Message::Text(text) = message else { return Ok(()) };
+            live::hear(context, viewer, text).map_err(Reject::new)
+        });
+        if !out.is_empty() && self.viewer.say(Bytes::from(out), self.heard_ms).is_err() {
+            self.over = true;
+        }
+        match heard {
+            Ok(Status::Open) => {}
+            Ok(Status::Closed) => self.over = true,
+            Err(reject) => self.close(core, dog, reject.reason),
+        }
+    }
+
+    fn close(&mut self, core: &Core, dog: &Watchdog, reason: Reason) {
+        let (answer, mut out) = (reason.answer(), Vec::new());
+        if reason != Reason::Stopping {
+            core.context.counters.refusals.add(1);
+        }
+        self.socket.close(answer.close_code, answer.text, &mut out);
+        if reason == Reason::Stopping {
+            let spread = core.now_ms().wrapping_add(core.context.counters.viewers.get());
+            out = [&live::bye(spread ^ dog.number())[..], &out[..]].concat();
+        }
+        self.viewer.say_goodbye(Bytes::from(out), core.now_ms());
+        dog.arm(core.now_ms() + millis(CLOSE_TIMEOUT));
+    }
+
+    /// True: give up.
+    fn timed_out(&mut self, core: &Core, dog: &Watchdog) -> bool {
+        let now_ms = core.now_ms();
+        if self.socket.is_closing() {
+            return dog.is_due(now_ms);
+        }
+        if core.says_bye() {
+            self.close(core, dog, Reason::Stopping);
+            return false;
+        }
+        if !dog.is_due(now_ms) {
+            return false;
+        }
+        dog.arm(now_ms + millis(PING_INTERVAL) / 4);
+        match self.viewer.overdue(now_ms) {
+            // Its socket takes nothing, so no close frame would arrive either.
+            Some(Reason::StalledViewer) => return true,
+            Some(reason) => {
+                self.close(core, dog, reason);
+                return false;
+            }
+            None => {}
+        }
+        let silent_ms = now_ms.saturating_sub(self.heard_ms);
+        if millis(PONG_TIMEOUT) < silent_ms && !self.viewer.has_waiting() {
+            return true;
+        }
+        if millis(PING_INTERVAL) <= silent_ms && !self.viewer.has_waiting() {
+            let _ = self.viewer.say(Bytes::from_static(PING), now_ms);
+        }
+        false
+    }
+}
