@@ -143,15 +143,20 @@ pub const VIEWER_STALL_TIMEOUT: Duration = Duration::from_secs(30);
 pub const PING_INTERVAL: Duration = Duration::from_secs(10);
 /// Rows of a `top` view.
 pub const TOP_ROWS_MAX: usize = 200;
+/// The same when none were asked for.
+pub const TOP_ROWS_DEFAULT: usize = 20;
 /// Expressions of a `lines` view, and lines they may make with `by`.
 pub const LINES_EXPRS_MAX: usize = 16;
 pub const LINES_MAX: usize = 100;
 /// Metrics, and rows of each, in the default view.
 pub const DEFAULT_METRICS: usize = 32;
 pub const DEFAULT_TOP_ROWS: usize = 5;
-/// A filter's text, and its terms.
+/// A filter's text, its terms, and its parentheses and `not`s inside one another.
 pub const FILTER_BYTES_MAX: usize = KIB;
 pub const FILTER_TERMS_MAX: usize = 32;
+pub const FILTER_DEPTH_MAX: usize = 16;
+/// Elements of a column that a reader of frames takes: a hostile length costs it 8 MiB at most.
+pub const READER_CELLS_MAX: usize = 1 << 20;
 /// A view repeats its KEY frame at least this often: it heals what nobody noticed.
 pub const KEY_INTERVAL: Duration = Duration::from_secs(10);
 /// Ticks that wait for a core that is late; an older one is given up, its viewers get a KEY.
@@ -207,6 +212,7 @@ const _: () = assert!(
     "a batch must fit an empty ring"
 );
 const _: () = assert!(RING_CAPACITY.is_power_of_two());
+const _: () = assert!(HOSTS_MAX < READER_CELLS_MAX);
 const _: () = assert!(COLUMNS_MAX <= u16::MAX as usize);
 const _: () = assert!(TARGET_BYTES_MAX < HEAD_BYTES_MAX && HEAD_BYTES_MAX < READ_BUFFER_BYTES);
 const _: () = assert!(

@@ -4,9 +4,23 @@
 //! the new content into a KEY, a DELTA or both, WebSocket header included, so that every viewer
 //! gets the same bytes. Touches neither sockets nor clocks.
 
+pub mod binary;
+mod column;
+pub mod filter;
+pub mod json;
+pub mod reader;
+pub mod view;
+pub mod views;
+pub mod websocket;
+
+#[cfg(test)]
+mod vectors;
+
 use bytes::Bytes;
 
+use crate::limits::KEY_INTERVAL;
 use crate::sample::Slot;
+use view::{Format, View};
 
 /// What one view shows at one tick. Computed by the aggregator, borrowed by the encoder.
 #[derive(Clone, Debug, PartialEq)]
@@ -104,6 +118,34 @@ pub enum State {
     Crit = 6,
 }
 
+impl State {
+    /// As in the text twin.
+    pub fn name(self) -> &'static str {
+        match self {
+            State::None => "none",
+            State::Ok => "ok",
+            State::Stale => "stale",
+            State::Down => "down",
+            State::Muted => "muted",
+            State::Warn => "warn",
+            State::Crit => "crit",
+        }
+    }
+}
+
+impl Content {
+    /// As in `schema`.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Content::Map(_) => "map",
+            Content::Lines(_) => "lines",
+            Content::Top(_) => "top",
+            Content::Host(_) => "host",
+            Content::Stats(_) => "stats",
+        }
+    }
+}
+
 /// What every frame of one tick has in common.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Stamp {
@@ -130,9 +172,10 @@ pub struct Frame {
     pub seq: u32,
     /// The sequence number the delta applies to.
     pub base_seq: u32,
-    /// Present when asked for, and when no delta can say it.
+    /// Present when asked for, and whenever there is no delta.
     pub key: Option<Bytes>,
-    /// None for the first frame and for kinds whose every frame is whole.
+    /// What a viewer that has `base_seq` gets, if present. None when all shall get the KEY: the first
+    /// frame, a new scale or set of names, a KEY that is due, kinds whose every frame is whole.
     pub delta: Option<Bytes>,
 }
 
@@ -146,4 +189,144 @@ pub struct Tick {
     pub hosts_patch: Option<Bytes>,
     /// The last tick before an ordered stop.
     pub last: bool,
+}
+
+/// Names of slots, for the text twin.
+pub trait Names {
+    fn host(&self, slot: Slot) -> &str;
+}
+
+/// One view's memory of what it sent last. Buffers are kept: a frame allocates its bytes only.
+///
+/// Invariant: `seq` is the number of the last frame, and every viewer that applied that frame has
+/// what `coder` remembers.
+pub struct Encoder {
+    view: u32,
+    flags: u16,
+    seq: u32,
+    /// Tick of the last frame that everybody got as a KEY; None before the first.
+    key_tick: Option<u64>,
+    coder: Coder,
+}
+
+/// One per view and behind a pointer in every use, so the size of the largest does not matter.
+#[allow(clippy::large_enum_variant)]
+enum Coder {
+    Binary(binary::Coder),
+    Json(json::Coder),
+}
+
+impl Encoder {
+    /// `number` is the view's number on this node.
+    pub fn new(number: u32, view: &View) -> Encoder {
+        Encoder {
+            view: number,
+            flags: if view.lowered { flag::RATE_LOWERED } else { 0 },
+            seq: 0,
+            key_tick: None,
+            coder: match view.format {
+                Format::Binary => Coder::Binary(binary::Coder::new(&view.kind)),
+                format => Coder::Json(json::Coder::new(&view.kind, format)),
+            },
+        }
+    }
+
+    /// The view's next frame. `content` must be of the view's kind. The KEY is made only if
+    /// `wants_key` or when it is due.
+    pub fn encode(
+        &mut self,
+        content: &Content,
+        stamp: &Stamp,
+        names: &dyn Names,
+        wants_key: bool,
+    ) -> Frame {
+        let base_seq = self.seq;
+        self.seq = base_seq.wrapping_add(1);
+        let head = Head {
+            view: self.view,
+            seq: self.seq,
+            base_seq,
+            stamp: Stamp {
+                flags: stamp.flags | self.flags,
+                ..*stamp
+            },
+        };
+        let wish = if self.key_is_due(stamp) {
+            Wish::Key
+        } else if wants_key {
+            Wish::Both
+        } else {
+            Wish::Delta
+        };
+        let Encoded { key, delta } = match &mut self.coder {
+            Coder::Binary(coder) => coder.encode(content, &head, names, wish),
+            Coder::Json(coder) => coder.encode(content, &head, names, wish),
+        };
+        if delta.is_none() {
+            self.key_tick = Some(stamp.tick);
+        }
+        Frame {
+            view: self.view,
+            seq: self.seq,
+            base_seq: if delta.is_some() { base_seq } else { 0 },
+            key,
+            delta,
+        }
+    }
+
+    /// Ticks are counted instead of `time_ms` read: the wall clock may step.
+    fn key_is_due(&self, stamp: &Stamp) -> bool {
+        self.key_tick.is_none_or(|tick| {
+            let ticks = stamp.tick.saturating_sub(tick);
+            let age_ms = u128::from(ticks) * u128::from(stamp.tick_ms);
+            age_ms >= KEY_INTERVAL.as_millis()
+        })
+    }
+}
+
+/// What the header of a frame says.
+struct Head {
+    view: u32,
+    seq: u32,
+    /// Of a DELTA; a KEY has none.
+    base_seq: u32,
+    stamp: Stamp,
+}
+
+/// Which frames a coder shall make of a content.
+#[derive(Clone, Copy, PartialEq)]
+enum Wish {
+    Delta,
+    Both,
+    /// No delta: what was sent before is no base.
+    Key,
+}
+
+impl Wish {
+    fn unless(self, no_base: bool) -> Wish {
+        if no_base { Wish::Key } else { self }
+    }
+
+    fn delta(self) -> bool {
+        self != Wish::Key
+    }
+
+    fn key(self) -> bool {
+        self != Wish::Delta
+    }
+}
+
+#[derive(Default)]
+struct Encoded {
+    key: Option<Bytes>,
+    delta: Option<Bytes>,
+}
+
+impl Encoded {
+    fn key(key: Bytes) -> Encoded {
+        Encoded {
+            key: Some(key),
+            delta: None,
+        }
+    }
 }
