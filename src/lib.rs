@@ -5,4 +5,6 @@ pub mod limits;
 
 pub mod sample;
 
+pub mod ring;
+
 pub mod frame;
