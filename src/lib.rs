@@ -8,4 +8,6 @@ pub mod observe;
 
 pub mod sample;
 
+pub mod ring;
+
 pub mod frame;
