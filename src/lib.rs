@@ -3,6 +3,16 @@
 pub mod clock;
 pub mod limits;
 
+pub mod catalog;
+
 pub mod sample;
 
+pub mod ring;
+
+pub mod aggregator;
+
 pub mod frame;
+
+pub mod broadcast;
+
+pub mod observe;
