@@ -6,6 +6,7 @@ pub mod reject;
 pub mod connection;
 pub mod observe;
 
+pub mod catalog;
 pub mod sample;
 
 pub mod ring;

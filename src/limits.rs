@@ -97,9 +97,33 @@ pub const OTHER: &str = "__other__";
 pub const OFFENDERS_MAX: usize = 32;
 /// A sparse column turns dense when more than slots / this many have it.
 pub const PROMOTE_DIVISOR: usize = 8;
+/// A column that fewer hosts have stays sparse whatever the fleet's size: a map of 64 stays in L1.
+pub const PROMOTE_MIN: usize = 64;
+/// A dense column turns sparse again where it would otherwise waste more than this many cells a
+/// series: 16 x 12 B = 192 B. Twice [`PROMOTE_DIVISOR`], so that a column does not swing.
+pub const DEMOTE_DIVISOR: usize = 2 * PROMOTE_DIVISOR;
+/// Dense columns grow by this many slots: 1,024 x 12 B = 12 KiB.
+pub const SLOTS_STEP: usize = 1_024;
+/// Spellings of column names that one core remembers: each with its labels in order and once out
+/// of order. A spelling past it is looked up under the catalog's lock.
+pub const SPELLINGS_MAX: usize = 2 * COLUMNS_MAX;
+/// Bytes kept of an offender's name.
+pub const OFFENDER_BYTES_MAX: usize = 64;
+/// Samples taken from one ring before the next one gets its turn: 4,096 x 10 ns = 41 us.
+pub const DRAIN_BATCH: usize = 4_096;
+/// Filters, and groupings, whose members the aggregator remembers: the views' and as many of
+/// snapshots. 512 x 65,536 slots x 1 B = 32 MiB for filters, twice that for groupings.
+pub const SELECTIONS_MAX: usize = 2 * VIEWS_MAX;
+/// Bytes of one `hosts_patch`, about a thousand hosts; what is left goes with the next tick.
+pub const HOSTS_PATCH_BYTES_MAX: usize = 64 * KIB;
+/// What the aggregator spends on questions between two drains; the rest wait for the next round.
+pub const QUESTION_BUDGET: Duration = Duration::from_millis(5);
 
 // ---- silence --------------------------------------------------------------------------------
 
+/// Arrivals closer than this are one arrival: a host that sends its metrics in several requests has
+/// the rhythm of the whole.
+pub const ARRIVAL_GAP_MIN: Duration = Duration::from_millis(50);
 /// A host's rhythm before two arrivals have shown it.
 pub const INTERVAL_UNKNOWN: Duration = Duration::from_secs(10);
 /// A rhythm is clamped to this range: faster hosts would flicker at every garbage collection.
@@ -112,6 +136,8 @@ pub const DOWN_INTERVALS: u32 = 10;
 pub const FORGET_AFTER: Duration = Duration::from_secs(3600);
 /// A forgotten host's slot rests this long: every sample that was in a ring has come out by then.
 pub const SLOT_REST: Duration = Duration::from_secs(10);
+/// Hosts forgotten at one tick: 64 x 4,096 columns = 262,144 cells to clear, a few milliseconds.
+pub const FORGETS_PER_TICK: usize = 64;
 
 // ---- live -----------------------------------------------------------------------------------
 
@@ -218,4 +244,13 @@ const _: () = assert!(TARGET_BYTES_MAX < HEAD_BYTES_MAX && HEAD_BYTES_MAX < READ
 const _: () = assert!(
     CONTROL_OUT_BYTES_MAX + 2 * VIEWER_SEND_BUFFER_BYTES <= 56 * KIB,
     "a frozen viewer stays under 64 KiB with 8 KiB for its own records"
+);
+const _: () = assert!(HOSTS_MAX < u32::MAX as usize && LINES_MAX < u16::MAX as usize);
+const _: () = assert!(
+    FORGET_AFTER.as_secs() > DOWN_INTERVALS as u64 * INTERVAL_MAX.as_secs(),
+    "a host is down before it is forgotten"
+);
+const _: () = assert!(
+    FORGET_AFTER.as_millis() < u32::MAX as u128 / 4,
+    "a cell's age is a difference of u32 milliseconds"
 );

@@ -293,8 +293,8 @@ impl Viewer {
             return false;
         }
         subscription.late = 0;
-        let Some(lower) = subscription.watched.view.lowered() else { return false };
-        self.swap(state, index, |_| lower).is_ok()
+        let lower = subscription.watched.view.lowered();
+        lower != subscription.watched.view && self.swap(state, index, |_| lower).is_ok()
     }
 
     /// Every subscription with the view number it is fed by.

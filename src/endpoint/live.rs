@@ -37,7 +37,7 @@ pub fn negotiate(request: &Request<'_>) -> Result<(Dialect, Option<&'static str>
 pub fn welcome(context: &Context, viewer: &Viewer) -> Result<(), Reason> {
     let now = context.shared.clock.now();
     if viewer.dialect == Dialect::Plain {
-        return viewer.subscribe(0, View::default()).map(|_| ()).map_err(|_| Reason::Busy);
+        return viewer.subscribe(0, View::default_view()).map(|_| ()).map_err(|_| Reason::Busy);
     }
     let message = json!({
         "op": "welcome",
@@ -77,7 +77,7 @@ fn say_schema(
         "op": "schema",
         "id": id,
         "view": watched.number,
-        "hz": view.hz.as_f64(),
+        "hz": view.hz.per_second(),
         "kind": view.kind.name(),
     });
     say(context, viewer, &message)
@@ -161,8 +161,9 @@ fn rate(
     id: u32,
     hz: Option<&Value>,
 ) -> Result<Told, Reason> {
-    let Some(hz) = hz.and_then(Value::as_f64).and_then(Hz::from_f64) else {
-        return Ok(Err(("bad_message", "`hz` must be 10, 5, 2, 1 or 0.2".to_owned())));
+    let hz = match Hz::parse(hz.unwrap_or(&Value::Null)) {
+        Ok(hz) => hz,
+        Err(error) => return Ok(Err(("bad_message", error.to_string()))),
     };
     let change = |view: &View| View { hz, lowered: false, ..view.clone() };
     match viewer.change(id, change) {
