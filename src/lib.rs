@@ -3,6 +3,8 @@
 pub mod clock;
 pub mod limits;
 
+pub mod decode;
+
 pub mod sample;
 
 pub mod frame;
