@@ -17,7 +17,9 @@ impl Origins {
 
     /// No Origin: not a browser. The server's own: the Origin's authority is what Host says.
     pub fn check(&self, request: &Request<'_>) -> Result<(), Reject> {
-        let Some(origin) = request.origin else { return Ok(()) };
+        let Some(origin) = request.origin else {
+            return Ok(());
+        };
         if self.is_same(origin, request.host) || self.allows(origin) {
             return Ok(());
         }
@@ -26,7 +28,9 @@ impl Origins {
 
     /// Whether cross-origin requests from here are answered with CORS fields.
     pub fn allows(&self, origin: &[u8]) -> bool {
-        self.allowed.iter().any(|allowed| allowed.as_bytes().eq_ignore_ascii_case(origin))
+        self.allowed
+            .iter()
+            .any(|allowed| allowed.as_bytes().eq_ignore_ascii_case(origin))
     }
 
     fn is_same(&self, origin: &[u8], host: &[u8]) -> bool {
@@ -45,7 +49,11 @@ mod tests {
         let origins = Origins::new(vec!["https://wall.example:8443".to_owned()]);
         let check = |origin: Option<&'static str>, good: bool| {
             let origin = origin.map(str::as_bytes);
-            let request = Request { origin, host: b"tide.example:8080", ..Request::default() };
+            let request = Request {
+                origin,
+                host: b"tide.example:8080",
+                ..Request::default()
+            };
             assert_eq!(origins.check(&request).is_ok(), good, "{origin:?}");
         };
         check(None, true);

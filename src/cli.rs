@@ -16,7 +16,12 @@ use crate::duration;
 
 /// The live wall of a server fleet: servers push, one process merges, every dashboard sees it move.
 #[derive(Debug, Parser)]
-#[command(name = "tidewall", version, max_term_width = 100, propagate_version = true)]
+#[command(
+    name = "tidewall",
+    version,
+    max_term_width = 100,
+    propagate_version = true
+)]
 pub struct Cli {
     #[command(subcommand)]
     pub command: Command,
@@ -26,7 +31,13 @@ pub struct Cli {
     pub config: Option<PathBuf>,
 
     /// What to log to stderr: error, warn, info, debug (debug is quiet in release builds)
-    #[arg(long, global = true, env = "TIDEWALL_LOG", default_value = "warn", value_name = "LEVEL")]
+    #[arg(
+        long,
+        global = true,
+        env = "TIDEWALL_LOG",
+        default_value = "warn",
+        value_name = "LEVEL"
+    )]
     pub log: tracing::Level,
 
     /// Log one JSON object a line
@@ -50,7 +61,12 @@ pub enum Command {
 #[derive(Args, Clone, Debug)]
 pub struct ServeArgs {
     /// Address to listen on; one port speaks HTTP and WebSocket
-    #[arg(long, env = "TIDEWALL_LISTEN", default_value = "127.0.0.1:8080", value_name = "ADDR")]
+    #[arg(
+        long,
+        env = "TIDEWALL_LISTEN",
+        default_value = "127.0.0.1:8080",
+        value_name = "ADDR"
+    )]
     pub listen: String,
 
     /// Cores that do network work, one thread each [default: all this process may use]
@@ -63,7 +79,12 @@ pub struct ServeArgs {
     pub tick: Duration,
 
     /// Where history goes; this version knows `none`
-    #[arg(long, env = "TIDEWALL_HISTORY", default_value = "none", value_name = "WHERE")]
+    #[arg(
+        long,
+        env = "TIDEWALL_HISTORY",
+        default_value = "none",
+        value_name = "WHERE"
+    )]
     pub history: String,
 
     /// Serve addresses other than loopback although there are no tokens
@@ -71,7 +92,12 @@ pub struct ServeArgs {
     pub open: bool,
 
     /// Let pages of this origin watch, such as https://wall.example; may be repeated
-    #[arg(long, env = "TIDEWALL_ALLOW_ORIGIN", value_name = "ORIGIN", value_delimiter = ',')]
+    #[arg(
+        long,
+        env = "TIDEWALL_ALLOW_ORIGIN",
+        value_name = "ORIGIN",
+        value_delimiter = ','
+    )]
     pub allow_origin: Vec<String>,
 
     /// Do not pin core threads to CPUs
@@ -86,7 +112,12 @@ pub struct DemoArgs {
     pub serve: ServeArgs,
 
     /// Simulated servers
-    #[arg(long, env = "TIDEWALL_SERVERS", default_value_t = 200, value_name = "N")]
+    #[arg(
+        long,
+        env = "TIDEWALL_SERVERS",
+        default_value_t = 200,
+        value_name = "N"
+    )]
     pub servers: usize,
 }
 
@@ -130,11 +161,14 @@ fn with_file(
     args: &[OsString],
     path: &Path,
 ) -> Result<clap::Command, CliError> {
-    let wrong = |why: String| CliError::File { path: path.to_owned(), why };
+    let wrong = |why: String| CliError::File {
+        path: path.to_owned(),
+        why,
+    };
     let text = std::fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
-    let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
-        wrong(error.to_string())
-    })?;
+    let table: toml::Table = text
+        .parse()
+        .map_err(|error: toml::de::Error| wrong(error.to_string()))?;
     let name = args.iter().find_map(|arg| {
         let known = command.find_subcommand(arg)?;
         Some(known.get_name().to_owned())
@@ -143,9 +177,13 @@ fn with_file(
     for (key, value) in table {
         let id = key.replace('-', "_");
         let texts = texts(&value).ok_or_else(|| {
-            wrong(format!("`{key}` must be a string, a number, a boolean or a list of strings"))
+            wrong(format!(
+                "`{key}` must be a string, a number, a boolean or a list of strings"
+            ))
         })?;
-        let own = command.get_arguments().any(|arg| arg.get_id() == id.as_str());
+        let own = command
+            .get_arguments()
+            .any(|arg| arg.get_id() == id.as_str());
         let set = move |arg: clap::Arg| {
             if matches!(arg.get_action(), clap::ArgAction::SetTrue) {
                 return arg.default_value(if texts == ["true"] { "true" } else { "false" });
@@ -173,9 +211,10 @@ fn texts(value: &toml::Value) -> Option<Vec<String>> {
         toml::Value::Integer(number) => Some(vec![number.to_string()]),
         toml::Value::Float(number) => Some(vec![number.to_string()]),
         toml::Value::Boolean(yes) => Some(vec![yes.to_string()]),
-        toml::Value::Array(list) => {
-            list.iter().map(|item| item.as_str().map(str::to_owned)).collect()
-        }
+        toml::Value::Array(list) => list
+            .iter()
+            .map(|item| item.as_str().map(str::to_owned))
+            .collect(),
         _ => None,
     }
 }
@@ -190,15 +229,32 @@ pub fn flag_table() -> String {
     for arg in own.chain(command.get_arguments().filter(|arg| arg.is_global_set())) {
         let Some(long) = arg.get_long() else { continue };
         let variable = arg.get_env().unwrap_or_default().to_string_lossy();
-        let defaults = arg.get_default_values().iter().map(|value| value.to_string_lossy());
+        let defaults = arg
+            .get_default_values()
+            .iter()
+            .map(|value| value.to_string_lossy());
         let default = defaults.collect::<Vec<_>>().join(", ");
-        let default = if default == "false" { String::new() } else { default };
+        let default = if default == "false" {
+            String::new()
+        } else {
+            default
+        };
         let takes = arg.get_action().takes_values();
-        let value = arg.get_value_names().filter(|_| takes).and_then(<[_]>::first);
+        let value = arg
+            .get_value_names()
+            .filter(|_| takes)
+            .and_then(<[_]>::first);
         let value = value.map_or_else(String::new, |name| format!(" {name}"));
         let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
-        let default = if default.is_empty() { default } else { format!("`{default}`") };
-        let _ = writeln!(table, "| `--{long}{value}` | `{variable}` | {default} | {help} |");
+        let default = if default.is_empty() {
+            default
+        } else {
+            format!("`{default}`")
+        };
+        let _ = writeln!(
+            table,
+            "| `--{long}{value}` | `{variable}` | {default} | {help} |"
+        );
     }
     table
 }
@@ -232,12 +288,18 @@ mod tests {
         )
         .unwrap();
         let args = serve(&["--config", path, "--cores", "2"]).unwrap();
-        assert_eq!((args.listen.as_str(), args.cores, args.open), ("127.0.0.1:1", Some(2), true));
+        assert_eq!(
+            (args.listen.as_str(), args.cores, args.open),
+            ("127.0.0.1:1", Some(2), true)
+        );
         assert_eq!(args.tick, Duration::from_millis(100));
         assert_eq!(args.allow_origin, ["http://a"]);
         std::fs::write(&file, "lisen = \"x\"\n").unwrap();
         let error = serve(&["--config", path]).unwrap_err();
-        assert!(error.contains("`lisen` is no flag of `tidewall serve`"), "{error}");
+        assert!(
+            error.contains("`lisen` is no flag of `tidewall serve`"),
+            "{error}"
+        );
         std::fs::remove_file(&file).unwrap();
         assert!(serve(&["--config", path]).unwrap_err().contains("--config"));
     }

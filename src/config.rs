@@ -64,9 +64,19 @@ impl Settings {
             return Err(SettingsError::Cores(cores));
         }
         // More threads than CPUs: let the scheduler place them.
-        let pins = if args.no_pin || pins.len() < cores { Vec::new() } else { pins };
+        let pins = if args.no_pin || pins.len() < cores {
+            Vec::new()
+        } else {
+            pins
+        };
         let allow_origin = args.allow_origin.clone();
-        Ok(Self { listen, cores, tick: args.tick, allow_origin, pins })
+        Ok(Self {
+            listen,
+            cores,
+            tick: args.tick,
+            allow_origin,
+            pins,
+        })
     }
 
     pub fn tick_ms(&self) -> u32 {
@@ -77,8 +87,12 @@ impl Settings {
 fn resolve(listen: &str) -> Result<SocketAddr, SettingsError> {
     use std::net::ToSocketAddrs;
     let wrong = |why: String| SettingsError::Listen(listen.to_owned(), why);
-    let mut found = listen.to_socket_addrs().map_err(|error| wrong(error.to_string()))?;
-    found.next().ok_or_else(|| wrong("names no address".to_owned()))
+    let mut found = listen
+        .to_socket_addrs()
+        .map_err(|error| wrong(error.to_string()))?;
+    found
+        .next()
+        .ok_or_else(|| wrong("names no address".to_owned()))
 }
 
 /// CPUs this process may use, and how many of them its quota pays for. A quota below the mask means a
@@ -86,5 +100,9 @@ fn resolve(listen: &str) -> Result<SocketAddr, SettingsError> {
 fn machine() -> (Vec<CoreId>, usize) {
     let mask = core_affinity::get_core_ids().unwrap_or_default();
     let paid = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    if paid < mask.len() { (Vec::new(), paid) } else { (mask, paid) }
+    if paid < mask.len() {
+        (Vec::new(), paid)
+    } else {
+        (mask, paid)
+    }
 }

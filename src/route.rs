@@ -31,9 +31,10 @@ pub fn route(request: &Request<'_>) -> Result<Endpoint, Reject> {
         ("/api/metrics" | "/", Method::Get) if upgrade => Ok(Endpoint::IngestSocket),
         ("/api/live", Method::Get) => Ok(Endpoint::LiveSocket),
         ("/api/metrics", Method::Post) => Ok(Endpoint::Ingest),
-        (_, Method::Other | Method::Post) => {
-            Err(Reject::because(Reason::Method, format!("this resource takes {allow}")))
-        }
+        (_, Method::Other | Method::Post) => Err(Reject::because(
+            Reason::Method,
+            format!("this resource takes {allow}"),
+        )),
         ("/api/metrics", _) => Err(Reject::because(
             Reason::Method,
             "POST samples here, or open a WebSocket; the node's own metrics are at /metrics",
@@ -66,19 +67,39 @@ mod tests {
     fn the_whole_table() {
         let ask = |method, target, upgrade: bool| {
             let upgrade = upgrade.then(Upgrade::default);
-            let request = Request { method, target, upgrade, ..Request::default() };
+            let request = Request {
+                method,
+                target,
+                upgrade,
+                ..Request::default()
+            };
             route(&request).map_err(|reject| reject.reason)
         };
         for (method, target, upgrade, expected) in [
             (Method::Post, "/api/metrics", false, Ok(Endpoint::Ingest)),
-            (Method::Post, "/api/metrics?x=y", false, Ok(Endpoint::Ingest)),
-            (Method::Get, "/api/metrics", true, Ok(Endpoint::IngestSocket)),
+            (
+                Method::Post,
+                "/api/metrics?x=y",
+                false,
+                Ok(Endpoint::Ingest),
+            ),
+            (
+                Method::Get,
+                "/api/metrics",
+                true,
+                Ok(Endpoint::IngestSocket),
+            ),
             (Method::Get, "/", true, Ok(Endpoint::IngestSocket)),
             (Method::Get, "/api/metrics", false, Err(Reason::Method)),
             (Method::Get, "/api/live", true, Ok(Endpoint::LiveSocket)),
             (Method::Get, "/api/live", false, Ok(Endpoint::LiveSocket)),
             (Method::Head, "/api/snapshot", false, Ok(Endpoint::Snapshot)),
-            (Method::Get, "/api/hosts?epoch=1", false, Ok(Endpoint::Hosts)),
+            (
+                Method::Get,
+                "/api/hosts?epoch=1",
+                false,
+                Ok(Endpoint::Hosts),
+            ),
             (Method::Get, "/healthz", false, Ok(Endpoint::Health)),
             (Method::Get, "/readyz", false, Ok(Endpoint::Ready)),
             (Method::Get, "/metrics", false, Ok(Endpoint::Metrics)),
@@ -86,9 +107,18 @@ mod tests {
             (Method::Other, "/api/metrics", false, Err(Reason::Method)),
             (Method::Get, "/api/nothing", false, Err(Reason::NotFound)),
             (Method::Get, "/assets/x.js", false, Ok(Endpoint::Dashboard)),
-            (Method::Options, "/api/metrics", false, Ok(Endpoint::Options("POST, OPTIONS"))),
+            (
+                Method::Options,
+                "/api/metrics",
+                false,
+                Ok(Endpoint::Options("POST, OPTIONS")),
+            ),
         ] {
-            assert_eq!(ask(method, target, upgrade), expected, "{method:?} {target}");
+            assert_eq!(
+                ask(method, target, upgrade),
+                expected,
+                "{method:?} {target}"
+            );
         }
     }
 }

@@ -55,9 +55,15 @@ fn fail(error: &dyn std::error::Error, code: u8) -> ExitCode {
 }
 
 fn log_to_stderr(cli: &Cli) {
-    let builder = tracing_subscriber::fmt().with_writer(io::stderr).with_max_level(cli.log);
+    let builder = tracing_subscriber::fmt()
+        .with_writer(io::stderr)
+        .with_max_level(cli.log);
     // A second subscriber is refused; the first one, a test's, then stays.
-    let _ = if cli.log_json { builder.json().try_init() } else { builder.compact().try_init() };
+    let _ = if cli.log_json {
+        builder.json().try_init()
+    } else {
+        builder.compact().try_init()
+    };
 }
 
 fn serve(args: &ServeArgs) -> Result<(), RunError> {
@@ -82,14 +88,20 @@ fn demo(mut args: DemoArgs) -> Result<(), RunError> {
             let usual = args.serve.listen.clone();
             args.serve.listen = "127.0.0.1:0".to_owned();
             let server = start(&args.serve)?;
-            say(&format!("{usual} is taken, listening on {} instead", server.address));
+            say(&format!(
+                "{usual} is taken, listening on {} instead",
+                server.address
+            ));
             server
         }
         started => started?,
     };
     let url = format!("http://{}/", server.address);
     let background = agent::background(&url, args.servers)?;
-    say(&format!("Tidewall is live with this machine and {} simulated servers.", args.servers));
+    say(&format!(
+        "Tidewall is live with this machine and {} simulated servers.",
+        args.servers
+    ));
     say(&format!("Open {url}"));
     say("Ctrl-C ends it.");
     until_stopped()?;
@@ -105,7 +117,9 @@ fn say(text: &str) {
 
 /// Waits for SIGTERM or Ctrl-C.
 fn until_stopped() -> io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     runtime.block_on(async {
         let mut term = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;

@@ -84,7 +84,11 @@ pub struct Owed {
 
 impl Hub {
     pub fn new(counters: Arc<Counters>) -> Self {
-        Self { viewers: RefCell::default(), counters, host_epoch: Cell::new(0) }
+        Self {
+            viewers: RefCell::default(),
+            counters,
+            host_epoch: Cell::new(0),
+        }
     }
 
     pub fn join(&self, viewer: Rc<Viewer>) -> usize {
@@ -104,7 +108,11 @@ impl Hub {
     }
 
     pub fn viewers(&self) -> Vec<Rc<Viewer>> {
-        self.viewers.borrow().iter().map(|(_, viewer)| viewer.clone()).collect()
+        self.viewers
+            .borrow()
+            .iter()
+            .map(|(_, viewer)| viewer.clone())
+            .collect()
     }
 
     /// Hands one tick to every viewer, giving way to other tasks of the core now and then.

@@ -68,7 +68,10 @@ impl Outbox {
         }
         self.private_bytes += bytes.len();
         let private_bytes = bytes.len();
-        self.control.push_back(Control { bytes, private_bytes });
+        self.control.push_back(Control {
+            bytes,
+            private_bytes,
+        });
         Ok(())
     }
 
@@ -77,7 +80,10 @@ impl Outbox {
         if SHARED_WAITING_MAX <= self.control.len() {
             return Err(Overflow);
         }
-        self.control.push_back(Control { bytes, private_bytes: 0 });
+        self.control.push_back(Control {
+            bytes,
+            private_bytes: 0,
+        });
         Ok(())
     }
 
@@ -104,7 +110,10 @@ impl Outbox {
 
     /// Frames that will never be sent if the viewer leaves now.
     pub fn frames_waiting(&self) -> u64 {
-        let started = self.started.as_ref().is_some_and(|started| started.is_frame);
+        let started = self
+            .started
+            .as_ref()
+            .is_some_and(|started| started.is_frame);
         self.slots.len() as u64 + u64::from(started)
     }
 
@@ -128,7 +137,10 @@ impl Outbox {
 
     fn write_once(&self, sink: &dyn Sink) -> io::Result<usize> {
         let mut slices = [IoSlice::new(&[]); GATHER];
-        let started = self.started.iter().map(|started| &started.bytes[started.at..]);
+        let started = self
+            .started
+            .iter()
+            .map(|started| &started.bytes[started.at..]);
         let control = self.control.iter().map(|control| &control.bytes[..]);
         let frames = self.slots.iter().map(|slot| &slot.frame[..]);
         let mut count = 0;
@@ -143,7 +155,9 @@ impl Outbox {
     fn advance(&mut self, mut written: usize) -> u64 {
         let mut frames = 0;
         while 0 < written {
-            let Some(mut message) = self.next() else { return frames };
+            let Some(mut message) = self.next() else {
+                return frames;
+            };
             let taken = (message.bytes.len() - message.at).min(written);
             message.at += taken;
             written -= taken;
@@ -162,10 +176,18 @@ impl Outbox {
         }
         if let Some(control) = self.control.pop_front() {
             self.private_bytes -= control.private_bytes;
-            return Some(Started { bytes: control.bytes, at: 0, is_frame: false });
+            return Some(Started {
+                bytes: control.bytes,
+                at: 0,
+                is_frame: false,
+            });
         }
         let next = (!self.slots.is_empty()).then(|| self.slots.remove(0));
-        next.map(|slot| Started { bytes: slot.frame, at: 0, is_frame: true })
+        next.map(|slot| Started {
+            bytes: slot.frame,
+            at: 0,
+            is_frame: true,
+        })
     }
 }
 
@@ -192,7 +214,11 @@ mod tests {
                 self.room.set(self.room.get() - n);
                 taken += n;
             }
-            if taken == 0 { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(taken) }
+            if taken == 0 {
+                Err(io::ErrorKind::WouldBlock.into())
+            } else {
+                Ok(taken)
+            }
         }
     }
 
@@ -202,8 +228,14 @@ mod tests {
         assert!(!outbox.frame(1, Bytes::from_static(b"[one]")));
         sink.room.set(2);
         assert!(!outbox.flush(&sink).unwrap().empty);
-        assert!(!outbox.frame(1, Bytes::from_static(b"[two]")), "one has begun: nothing dropped");
-        assert!(outbox.frame(1, Bytes::from_static(b"[three]")), "two is dropped for three");
+        assert!(
+            !outbox.frame(1, Bytes::from_static(b"[two]")),
+            "one has begun: nothing dropped"
+        );
+        assert!(
+            outbox.frame(1, Bytes::from_static(b"[three]")),
+            "two is dropped for three"
+        );
         outbox.control(Bytes::from_static(b"<pong>")).unwrap();
         assert_eq!(outbox.frames_waiting(), 2);
         sink.room.set(999);
@@ -219,7 +251,10 @@ mod tests {
             outbox.control(Bytes::from_static(b"<a>")).unwrap();
             outbox.shared(Bytes::from_static(b"<b>")).unwrap();
             for view in 0..4 {
-                outbox.frame(view, Bytes::from(vec![b'0' + u8::try_from(view).unwrap(); 5]));
+                outbox.frame(
+                    view,
+                    Bytes::from(vec![b'0' + u8::try_from(view).unwrap(); 5]),
+                );
             }
             let mut frames = 0;
             while !outbox.is_empty() {
@@ -227,7 +262,10 @@ mod tests {
                 frames += outbox.flush(&sink).unwrap().frames;
             }
             assert_eq!(frames, 4);
-            assert_eq!(sink.taken.borrow().as_slice(), b"<a><b>00000111112222233333");
+            assert_eq!(
+                sink.taken.borrow().as_slice(),
+                b"<a><b>00000111112222233333"
+            );
             assert_eq!(outbox.private_bytes, 0);
         }
     }

@@ -109,7 +109,13 @@ impl Viewer {
             progress_ms: now_ms,
             waker: None,
         };
-        Self { sink, views, counters, dialect, state: RefCell::new(state) }
+        Self {
+            sink,
+            views,
+            counters,
+            dialect,
+            state: RefCell::new(state),
+        }
     }
 
     /// Watches a view under the client's own `id`.
@@ -139,11 +145,7 @@ impl Viewer {
     }
 
     /// The same view at another rate, from a KEY on.
-    pub fn change(
-        &self,
-        id: u32,
-        to: impl FnOnce(&View) -> View,
-    ) -> Result<Arc<Watched>, Refusal> {
+    pub fn change(&self, id: u32, to: impl FnOnce(&View) -> View) -> Result<Arc<Watched>, Refusal> {
         let state = &mut *self.state.borrow_mut();
         let at = position(&state.subscriptions, id)?;
         self.swap(state, at, to)
@@ -177,7 +179,9 @@ impl Viewer {
         subscription.acks = true;
         subscription.owed_since_ms = now_ms;
         // Sequence numbers wrap: "not after" is a distance below half the range.
-        subscription.sent.retain(|&sent| 0 < sent.wrapping_sub(seq).cast_signed());
+        subscription
+            .sent
+            .retain(|&sent| 0 < sent.wrapping_sub(seq).cast_signed());
         subscription.ask_if_lost();
         Ok(())
     }
@@ -193,7 +197,10 @@ impl Viewer {
         let state = &mut *self.state.borrow_mut();
         state.paused = paused;
         if !paused {
-            state.subscriptions.iter_mut().for_each(Subscription::start_over);
+            state
+                .subscriptions
+                .iter_mut()
+                .for_each(Subscription::start_over);
         }
     }
 
@@ -250,7 +257,10 @@ impl Viewer {
         slower.broken = self.flush_state(state, now_ms).is_err();
         if state.outbox.is_empty() {
             // Only a viewer that could take a KEY asks for one: a stuck one costs no encoding.
-            state.subscriptions.iter().for_each(Subscription::ask_if_lost);
+            state
+                .subscriptions
+                .iter()
+                .for_each(Subscription::ask_if_lost);
         } else if let Some(waker) = &state.waker {
             waker.wake_by_ref();
         }
@@ -301,7 +311,13 @@ impl Viewer {
     pub fn feeds(&self) -> Vec<(Feed, Arc<Watched>)> {
         let state = self.state.borrow();
         let feed = |s: &Subscription| {
-            (Feed { id: s.id, view: s.watched.number }, s.watched.clone())
+            (
+                Feed {
+                    id: s.id,
+                    view: s.watched.number,
+                },
+                s.watched.clone(),
+            )
         };
         state.subscriptions.iter().map(feed).collect()
     }
@@ -331,7 +347,11 @@ impl Viewer {
     /// The task that waits for the socket; woken when the hub leaves something waiting.
     pub fn wakes(&self, waker: &Waker) {
         let state = &mut *self.state.borrow_mut();
-        if !state.waker.as_ref().is_some_and(|known| known.will_wake(waker)) {
+        if !state
+            .waker
+            .as_ref()
+            .is_some_and(|known| known.will_wake(waker))
+        {
             state.waker = Some(waker.clone());
         }
     }
@@ -345,9 +365,8 @@ impl Viewer {
         if !state.outbox.is_empty() && past(state.progress_ms, VIEWER_STALL_TIMEOUT) {
             return Some(Reason::StalledViewer);
         }
-        let owes = |s: &Subscription| {
-            s.acks && !s.sent.is_empty() && past(s.owed_since_ms, ACK_TIMEOUT)
-        };
+        let owes =
+            |s: &Subscription| s.acks && !s.sent.is_empty() && past(s.owed_since_ms, ACK_TIMEOUT);
         let slow = !state.paused && state.subscriptions.iter().any(owes);
         slow.then_some(Reason::SlowViewer)
     }
@@ -364,7 +383,9 @@ pub struct Delivered {
 impl Drop for Viewer {
     fn drop(&mut self) {
         let state = self.state.get_mut();
-        self.counters.frames_closed.add(state.outbox.frames_waiting());
+        self.counters
+            .frames_closed
+            .add(state.outbox.frames_waiting());
         for subscription in &state.subscriptions {
             self.views.release(&subscription.watched);
         }
@@ -393,7 +414,11 @@ impl Subscription {
             return None;
         }
         let follows = self.last == Some(frame.base_seq) && frame.delta.is_some();
-        if follows { frame.delta.clone() } else { frame.key.clone() }
+        if follows {
+            frame.delta.clone()
+        } else {
+            frame.key.clone()
+        }
     }
 
     fn is_full(&self) -> bool {
@@ -436,5 +461,8 @@ impl Subscription {
 }
 
 fn position(subscriptions: &[Subscription], id: u32) -> Result<usize, Refusal> {
-    subscriptions.iter().position(|s| s.id == id).ok_or(Refusal::UnknownId)
+    subscriptions
+        .iter()
+        .position(|s| s.id == id)
+        .ok_or(Refusal::UnknownId)
 }

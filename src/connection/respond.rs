@@ -32,7 +32,11 @@ pub fn accepted(out: &mut Vec<u8>, samples: usize, date: &str, keep_alive: bool)
     out.extend_from_slice(date.as_bytes());
     out.extend_from_slice(b"\r\nContent-Length: ");
     out.extend_from_slice(itoa::Buffer::new().format(length).as_bytes());
-    let end: &[u8] = if keep_alive { b"\r\n\r\n" } else { b"\r\nConnection: close\r\n\r\n" };
+    let end: &[u8] = if keep_alive {
+        b"\r\n\r\n"
+    } else {
+        b"\r\nConnection: close\r\n\r\n"
+    };
     out.extend_from_slice(end);
     out.extend_from_slice(b"{\"accepted\":");
     out.extend_from_slice(digits.as_bytes());
@@ -41,7 +45,13 @@ pub fn accepted(out: &mut Vec<u8>, samples: usize, date: &str, keep_alive: bool)
 
 /// Any other answer's head. Writing into a Vec cannot fail.
 pub fn head(out: &mut Vec<u8>, head: &Head<'_>, manner: Manner) {
-    let _ = write!(out, "HTTP/1.1 {} {}\r\nDate: {}\r\n", head.status, phrase(head.status), head.date);
+    let _ = write!(
+        out,
+        "HTTP/1.1 {} {}\r\nDate: {}\r\n",
+        head.status,
+        phrase(head.status),
+        head.date
+    );
     // RFC 9110 section 8.6: no Content-Length in 1xx and 204.
     if head.status != 204 {
         let _ = write!(out, "Content-Length: {}\r\n", head.length);
@@ -50,10 +60,18 @@ pub fn head(out: &mut Vec<u8>, head: &Head<'_>, manner: Manner) {
         let _ = write!(out, "Content-Type: {}\r\n", head.content_type);
     }
     for (name, value) in head.fields {
-        debug_assert!(value.bytes().all(|b| b == b'\t' || (b' '..0x7f).contains(&b)));
+        debug_assert!(
+            value
+                .bytes()
+                .all(|b| b == b'\t' || (b' '..0x7f).contains(&b))
+        );
         let _ = write!(out, "{name}: {value}\r\n");
     }
-    let end = if manner.keep_alive { "\r\n" } else { "Connection: close\r\n\r\n" };
+    let end = if manner.keep_alive {
+        "\r\n"
+    } else {
+        "Connection: close\r\n\r\n"
+    };
     out.extend_from_slice(end.as_bytes());
 }
 
@@ -74,14 +92,18 @@ pub fn switching(out: &mut Vec<u8>, accept: &str, protocol: Option<&str>) {
 /// An HTTP-date from seconds since the epoch.
 pub fn http_date(unix_s: i64) -> String {
     const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
-    const MONTHS: [&str; 12] =
-        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    const MONTHS: [&str; 12] = [
+        "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
+    ];
     let (days, second) = (unix_s.div_euclid(86_400), unix_s.rem_euclid(86_400));
     let (year, month, day) = civil(days);
     let name = DAYS[usize::try_from(days.rem_euclid(7)).unwrap_or(0)];
     let month = MONTHS[month];
     let (hour, minute) = (second / 3600, second / 60 % 60);
-    format!("{name}, {day:02} {month} {year:04} {hour:02}:{minute:02}:{:02} GMT", second % 60)
+    format!(
+        "{name}, {day:02} {month} {year:04} {hour:02}:{minute:02}:{:02} GMT",
+        second % 60
+    )
 }
 
 /// Year, month from 0 and day of a day number, by the count of days in 400 years.
@@ -108,7 +130,10 @@ mod tests {
         let mut out = Vec::new();
         accepted(&mut out, 12, "D", true);
         let text = String::from_utf8(out).unwrap();
-        assert!(text.ends_with("\r\nContent-Length: 15\r\n\r\n{\"accepted\":12}"), "{text}");
+        assert!(
+            text.ends_with("\r\nContent-Length: 15\r\n\r\n{\"accepted\":12}"),
+            "{text}"
+        );
     }
 
     #[test]
@@ -125,9 +150,25 @@ mod tests {
     fn a_close_is_announced() {
         let mut out = Vec::new();
         let fields = [("Retry-After", "1".to_owned())];
-        let text = Head { status: 503, content_type: "", length: 0, fields: &fields, date: "D" };
-        head(&mut out, &text, Manner { head_only: false, keep_alive: false });
+        let text = Head {
+            status: 503,
+            content_type: "",
+            length: 0,
+            fields: &fields,
+            date: "D",
+        };
+        head(
+            &mut out,
+            &text,
+            Manner {
+                head_only: false,
+                keep_alive: false,
+            },
+        );
         let text = String::from_utf8(out).unwrap();
-        assert!(text.contains("Retry-After: 1\r\nConnection: close\r\n\r\n"), "{text}");
+        assert!(
+            text.contains("Retry-After: 1\r\nConnection: close\r\n\r\n"),
+            "{text}"
+        );
     }
 }

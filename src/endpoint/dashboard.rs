@@ -21,11 +21,17 @@ pub fn file(request: &Request<'_>) -> Result<Response, Reject> {
         "/" => "index.html",
         path => path.trim_start_matches('/'),
     };
-    let Some(file) = Files::get(path) else { return Err(Reason::NotFound.into()) };
+    let Some(file) = Files::get(path) else {
+        return Err(Reason::NotFound.into());
+    };
     let etag = format!("\"{}\"", short_hash(&file.metadata.sha256_hash()));
     // Vite puts a hash into the names of what it builds: those never change.
     let hashed = path.starts_with("assets/");
-    let cache = if hashed { "public, max-age=31536000, immutable" } else { "no-cache" };
+    let cache = if hashed {
+        "public, max-age=31536000, immutable"
+    } else {
+        "no-cache"
+    };
     let response = if request.if_none_match == Some(etag.as_bytes()) {
         Response::empty(304)
     } else {
@@ -34,7 +40,12 @@ pub fn file(request: &Request<'_>) -> Result<Response, Reject> {
             std::borrow::Cow::Owned(bytes) => bytes.into(),
         };
         let content_type = media_type(path);
-        Response { status: 200, content_type, body, fields: Vec::new() }
+        Response {
+            status: 200,
+            content_type,
+            body,
+            fields: Vec::new(),
+        }
     };
     Ok(response
         .with("ETag", etag)

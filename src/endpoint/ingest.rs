@@ -1,9 +1,10 @@
 //! Samples in: decode, reserve, resolve names, publish. A batch is taken whole or not at all.
 
-use crate::catalog::Lookup;
+use crate::catalog::lookup::Lookup;
 use crate::clock::Now;
 use crate::decode::body::{self, BodyFault, Encoding};
-use crate::decode::{Batch, Fault, FaultKind, json, ndjson};
+use crate::decode::fault::{Fault, FaultKind};
+use crate::decode::{self, Batch, json, ndjson};
 use crate::endpoint::Context;
 use crate::observe::Protocol;
 use crate::reject::{Reason, Reject};
@@ -24,6 +25,8 @@ pub struct Intake {
 pub enum Format {
     Json,
     Ndjson,
+    /// Either, as a WebSocket message may be.
+    Message,
 }
 
 /// A document with a `seq`, taken: what its acknowledgement says.
@@ -39,7 +42,12 @@ const INFLATED_KEPT_BYTES: usize = 1 << 20;
 impl Intake {
     pub fn new(producer: Producer, lookup: Lookup) -> Self {
         let (batch, inflated) = (Batch::new(), Vec::new());
-        Self { producer: Some(producer), lookup, batch, inflated }
+        Self {
+            producer: Some(producer),
+            lookup,
+            batch,
+            inflated,
+        }
     }
 
     /// `POST /api/metrics`: gives the number of samples taken.
@@ -83,20 +91,16 @@ impl Intake {
         mut each: impl FnMut(Acknowledged),
     ) -> Result<usize, (Reject, Option<u64>)> {
         let now = context.coarse.get();
-        let mut taken = self.take(Format::Json, text.as_bytes(), now);
-        // Several documents without an array around them are NDJSON; nothing else looks like it.
-        if taken.as_ref().is_err_and(|reject| reject.reason == Reason::Syntax)
-            && text.trim_ascii().contains('\n')
-        {
-            taken = self.take(Format::Ndjson, text.as_bytes(), now);
-        }
         let counters = &context.counters;
-        match taken {
+        match self.take(Format::Message, text.as_bytes(), now) {
             Ok(samples) => {
                 counters.accept(Protocol::WebSocket, samples);
                 for doc in self.batch.docs() {
                     if let Some(seq) = doc.seq {
-                        each(Acknowledged { seq, sent_at: doc.sent_at });
+                        each(Acknowledged {
+                            seq,
+                            sent_at: doc.sent_at,
+                        });
                     }
                 }
                 Ok(samples)
@@ -114,29 +118,37 @@ impl Intake {
         let decoded = match format {
             Format::Json => json::decode(body, now.wall_ms, &mut self.batch),
             Format::Ndjson => ndjson::decode(body, now.wall_ms, &mut self.batch),
+            Format::Message => decode::message(body, now.wall_ms, &mut self.batch),
         };
-        decoded.map_err(|fault| refuse(&fault, body))?;
+        decoded.map_err(|fault| refuse(&fault))?;
         let samples = self.batch.samples();
-        let Some(producer) = &mut self.producer else { return Err(Reason::Stopping.into()) };
+        let Some(producer) = &mut self.producer else {
+            return Err(Reason::Stopping.into());
+        };
         // Room first, names second: a refused batch leaves no trace in the catalog.
         let Some(mut reservation) = producer.reserve(samples) else {
             return Err(Reason::RingFull.into());
         };
         self.lookup.begin();
+        let texts = self.batch.texts(body);
         for doc in self.batch.docs() {
-            let slot = self.lookup.host(self.batch.text(body, doc.host));
-            let tags = self.batch.tags(doc);
-            if !tags.is_empty() {
-                let text = |text| self.batch.text(body, text);
-                self.lookup.tags(slot, tags.iter().map(|tag| (text(tag.key), text(tag.value))));
+            let slot = self.lookup.host(texts.get(doc.host));
+            if !self.batch.tags(doc).is_empty() {
+                self.lookup.tags(slot, texts.tags(doc));
             }
             let time_ms = doc.time_ms.unwrap_or(Sample::NO_TIME);
             for point in self.batch.points(doc) {
-                let metric = self.batch.text(body, point.metric);
-                let unit = self.batch.text(body, point.unit);
-                let column = self.lookup.column(metric, unit);
+                let column = self
+                    .lookup
+                    .column(texts.get(point.metric), texts.get(point.unit));
                 let value = point.value;
-                reservation.push(Sample { value, time_ms, slot, column, flags: 0 });
+                reservation.push(Sample {
+                    value,
+                    time_ms,
+                    slot,
+                    column,
+                    flags: 0,
+                });
             }
         }
         reservation.commit();
@@ -161,8 +173,14 @@ pub struct Post<'p> {
 
 /// The media types we read; a missing one and what `curl -d` sends are taken for JSON.
 pub fn format(content_type: Option<&[u8]>) -> Result<Format, Reject> {
-    let Some(value) = content_type else { return Ok(Format::Json) };
-    let media = value.split(|&b| b == b';').next().unwrap_or_default().trim_ascii();
+    let Some(value) = content_type else {
+        return Ok(Format::Json);
+    };
+    let media = value
+        .split(|&b| b == b';')
+        .next()
+        .unwrap_or_default()
+        .trim_ascii();
     let is = |known: &str| media.eq_ignore_ascii_case(known.as_bytes());
     if is("application/json") || is("application/x-www-form-urlencoded") {
         Ok(Format::Json)
@@ -177,7 +195,9 @@ pub fn format(content_type: Option<&[u8]>) -> Result<Format, Reject> {
 }
 
 pub fn encoding(content_encoding: Option<&[u8]>) -> Result<Encoding, Reject> {
-    let Some(value) = content_encoding else { return Ok(Encoding::Identity) };
+    let Some(value) = content_encoding else {
+        return Ok(Encoding::Identity);
+    };
     let is = |known: &str| value.eq_ignore_ascii_case(known.as_bytes());
     if is("gzip") || is("x-gzip") {
         Ok(Encoding::Gzip)
@@ -186,18 +206,21 @@ pub fn encoding(content_encoding: Option<&[u8]>) -> Result<Encoding, Reject> {
     } else if is("identity") {
         Ok(Encoding::Identity)
     } else {
-        Err(Reject::because(Reason::ContentEncoding, "Content-Encoding must be gzip or zstd"))
+        Err(Reject::because(
+            Reason::ContentEncoding,
+            "Content-Encoding must be gzip or zstd",
+        ))
     }
 }
 
-fn refuse(fault: &Fault, body: &[u8]) -> Reject {
+fn refuse(fault: &Fault) -> Reject {
     let reason = match fault.kind() {
         FaultKind::Syntax => Reason::Syntax,
         FaultKind::Shape => Reason::Shape,
         FaultKind::Future => Reason::Future,
         FaultKind::TooMany => Reason::TooManySamples,
     };
-    Reject::because(reason, fault.message(body))
+    Reject::because(reason, fault.to_string())
 }
 
 fn refuse_body(fault: BodyFault) -> Reject {

@@ -9,9 +9,9 @@ use crate::broadcast::viewer::{Dialect, Refusal, Viewer};
 use crate::connection::head::Request;
 use crate::connection::websocket;
 use crate::endpoint::Context;
-use crate::frame::text_frame;
 use crate::frame::view::{Format, Hz, View};
 use crate::frame::views::Watched;
+use crate::frame::websocket::text_frame;
 use crate::limits::{UNACKED_FRAMES_MAX, VIEWS_PER_VIEWER_MAX};
 use crate::reject::{Reason, Reject};
 
@@ -37,7 +37,10 @@ pub fn negotiate(request: &Request<'_>) -> Result<(Dialect, Option<&'static str>
 pub fn welcome(context: &Context, viewer: &Viewer) -> Result<(), Reason> {
     let now = context.shared.clock.now();
     if viewer.dialect == Dialect::Plain {
-        return viewer.subscribe(0, View::default_view()).map(|_| ()).map_err(|_| Reason::Busy);
+        return viewer
+            .subscribe(0, View::default_view())
+            .map(|_| ())
+            .map_err(|_| Reason::Busy);
     }
     let message = json!({
         "op": "welcome",
@@ -55,7 +58,11 @@ pub fn welcome(context: &Context, viewer: &Viewer) -> Result<(), Reason> {
 pub fn say_hosts(context: &Context, viewer: &Viewer) -> Result<(), Reason> {
     let epoch = context.hub.host_epoch();
     let url = format!("/api/hosts?epoch={epoch}");
-    say(context, viewer, &json!({ "op": "hosts", "epoch": epoch, "url": url }))
+    say(
+        context,
+        viewer,
+        &json!({ "op": "hosts", "epoch": epoch, "url": url }),
+    )
 }
 
 /// Which view number feeds which subscription.
@@ -88,7 +95,11 @@ fn say_schema(
 pub fn bye(spread: u64) -> Bytes {
     let retry_ms = 500 + spread.wrapping_mul(7_919) % 9_500;
     let code = Reason::Stopping.answer().close_code;
-    text_frame(json!({ "op": "bye", "code": code, "retry_ms": retry_ms }).to_string().as_bytes())
+    text_frame(
+        json!({ "op": "bye", "code": code, "retry_ms": retry_ms })
+            .to_string()
+            .as_bytes(),
+    )
 }
 
 fn say(context: &Context, viewer: &Viewer, message: &Value) -> Result<(), Reason> {
@@ -105,14 +116,18 @@ pub fn hear(context: &Context, viewer: &Viewer, text: &str) -> Result<(), Reason
     let Ok(Value::Object(message)) = parsed else {
         return say_error(context, viewer, None, "bad_message", "not a JSON object");
     };
-    let id = message.get("id").and_then(Value::as_u64).and_then(|id| u32::try_from(id).ok());
+    let id = message
+        .get("id")
+        .and_then(Value::as_u64)
+        .and_then(|id| u32::try_from(id).ok());
     let done = match (message.get("op").and_then(Value::as_str), id) {
         (Some("pause"), _) => Ok(viewer.pause(true)),
         (Some("play"), _) => Ok(viewer.pause(false)),
         (Some("ack"), _) => acknowledge(context, viewer, message.get("frames")),
-        (Some("sub" | "unsub" | "resync" | "rate"), None) => {
-            Err(("bad_message", "`id` must be an integer, 0 to 4294967295".to_owned()))
-        }
+        (Some("sub" | "unsub" | "resync" | "rate"), None) => Err((
+            "bad_message",
+            "`id` must be an integer, 0 to 4294967295".to_owned(),
+        )),
         (Some("sub"), Some(id)) => subscribe(context, viewer, id, message.get("view"))?,
         (Some("unsub"), Some(id)) => viewer.unsubscribe(id).map_err(explain),
         (Some("resync"), Some(id)) => viewer.resync(id).map_err(explain),
@@ -135,7 +150,11 @@ fn say_error(
     code: &str,
     text: &str,
 ) -> Result<(), Reason> {
-    say(context, viewer, &json!({ "op": "err", "id": id, "code": code, "message": text }))
+    say(
+        context,
+        viewer,
+        &json!({ "op": "err", "id": id, "code": code, "message": text }),
+    )
 }
 
 fn subscribe(
@@ -144,7 +163,11 @@ fn subscribe(
     id: u32,
     view: Option<&Value>,
 ) -> Result<Told, Reason> {
-    let format = if viewer.dialect == Dialect::Json { Format::Json } else { Format::Binary };
+    let format = if viewer.dialect == Dialect::Json {
+        Format::Json
+    } else {
+        Format::Binary
+    };
     let view = match View::parse(view.unwrap_or(&Value::Null), format) {
         Ok(view) => view,
         Err(error) => return Ok(Err(("bad_view", error.to_string()))),
@@ -155,17 +178,16 @@ fn subscribe(
     }
 }
 
-fn rate(
-    context: &Context,
-    viewer: &Viewer,
-    id: u32,
-    hz: Option<&Value>,
-) -> Result<Told, Reason> {
+fn rate(context: &Context, viewer: &Viewer, id: u32, hz: Option<&Value>) -> Result<Told, Reason> {
     let hz = match Hz::parse(hz.unwrap_or(&Value::Null)) {
         Ok(hz) => hz,
         Err(error) => return Ok(Err(("bad_message", error.to_string()))),
     };
-    let change = |view: &View| View { hz, lowered: false, ..view.clone() };
+    let change = |view: &View| View {
+        hz,
+        lowered: false,
+        ..view.clone()
+    };
     match viewer.change(id, change) {
         Ok(watched) => say_schema(context, viewer, id, &watched).map(Ok),
         Err(refusal) => Ok(Err(explain(refusal))),
@@ -174,13 +196,22 @@ fn rate(
 
 /// `[[id, seq], …]`. A view that is gone by now is no mistake: its last frames were on their way.
 fn acknowledge(context: &Context, viewer: &Viewer, frames: Option<&Value>) -> Told {
-    let wrong = || ("bad_message", "`frames` must be a list of [id, seq]".to_owned());
+    let wrong = || {
+        (
+            "bad_message",
+            "`frames` must be a list of [id, seq]".to_owned(),
+        )
+    };
     let now_ms = context.coarse.get().mono_ms;
     for pair in frames.and_then(Value::as_array).ok_or_else(wrong)? {
         let number = |at: usize| {
-            pair.get(at).and_then(Value::as_u64).and_then(|n| u32::try_from(n).ok())
+            pair.get(at)
+                .and_then(Value::as_u64)
+                .and_then(|n| u32::try_from(n).ok())
         };
-        let (Some(id), Some(seq)) = (number(0), number(1)) else { return Err(wrong()) };
+        let (Some(id), Some(seq)) = (number(0), number(1)) else {
+            return Err(wrong());
+        };
         let _ = viewer.acknowledge(id, seq, now_ms);
     }
     Ok(())

@@ -68,16 +68,29 @@ pub enum Reply {
 
 impl Response {
     pub fn json(status: u16, body: impl Into<Bytes>) -> Self {
-        Self { status, content_type: "application/json", body: body.into(), fields: Vec::new() }
+        Self {
+            status,
+            content_type: "application/json",
+            body: body.into(),
+            fields: Vec::new(),
+        }
     }
 
     pub fn text(status: u16, body: impl Into<Bytes>) -> Self {
         let content_type = "text/plain; charset=utf-8";
-        Self { status, content_type, body: body.into(), fields: Vec::new() }
+        Self {
+            status,
+            content_type,
+            body: body.into(),
+            fields: Vec::new(),
+        }
     }
 
     pub fn empty(status: u16) -> Self {
-        Self { status, ..Self::default() }
+        Self {
+            status,
+            ..Self::default()
+        }
     }
 
     #[must_use]

@@ -28,7 +28,12 @@ pub fn metrics(context: &Context) -> Response {
     let cores: Vec<_> = shared.cores.iter().map(AsRef::as_ref).collect();
     let body = observe::exposition(&cores, &shared.aggregated, &gauges(shared));
     let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    Response { status: 200, content_type, body: body.into(), fields: Vec::new() }
+    Response {
+        status: 200,
+        content_type,
+        body: body.into(),
+        fields: Vec::new(),
+    }
 }
 
 fn gauges(shared: &Shared) -> Gauges {
@@ -37,8 +42,8 @@ fn gauges(shared: &Shared) -> Gauges {
     Gauges {
         hosts,
         columns,
-        hosts_folded: offenders.hosts_folded,
-        columns_folded: offenders.columns_folded,
+        hosts_folded: offenders.hosts,
+        columns_folded: offenders.columns,
         uptime_s: shared.clock.mono_ms() / 1000,
         resident_bytes: resident_bytes().unwrap_or(0),
     }

@@ -21,7 +21,10 @@ pub fn snapshot(context: &Context, query: &str) -> Result<Reply, Reject> {
         .map_err(|error| Reject::because(Reason::BadQuery, error.to_string()))?;
     let (reply, answer) = oneshot::channel();
     ask(context, Question::View { view, reply })?;
-    Ok(Reply::Later(Asked { answer, if_none_match: None }))
+    Ok(Reply::Later(Asked {
+        answer,
+        if_none_match: None,
+    }))
 }
 
 /// `GET /api/hosts`: the host table, with its epoch as ETag.
@@ -29,14 +32,21 @@ pub fn hosts(context: &Context, if_none_match: Option<&[u8]>) -> Result<Reply, R
     let (reply, answer) = oneshot::channel();
     ask(context, Question::Hosts { reply })?;
     let if_none_match = if_none_match.map(<[u8]>::to_vec);
-    Ok(Reply::Later(Asked { answer, if_none_match }))
+    Ok(Reply::Later(Asked {
+        answer,
+        if_none_match,
+    }))
 }
 
 fn ask(context: &Context, question: Question) -> Result<(), Reject> {
-    context.shared.questions.try_send(question).map_err(|error| match error {
-        TrySendError::Full(_) => Reason::Busy.into(),
-        TrySendError::Disconnected(_) => Reason::Stopping.into(),
-    })
+    context
+        .shared
+        .questions
+        .try_send(question)
+        .map_err(|error| match error {
+            TrySendError::Full(_) => Reason::Busy.into(),
+            TrySendError::Disconnected(_) => Reason::Stopping.into(),
+        })
 }
 
 impl Asked {
@@ -51,8 +61,14 @@ impl Asked {
             Some(Answer::Hosts { epoch, body }) => {
                 let etag = format!("\"{epoch}\"");
                 let known = self.if_none_match.as_deref() == Some(etag.as_bytes());
-                let response = if known { Response::empty(304) } else { Response::json(200, body) };
-                response.with("ETag", etag).with("Cache-Control", "no-cache")
+                let response = if known {
+                    Response::empty(304)
+                } else {
+                    Response::json(200, body)
+                };
+                response
+                    .with("ETag", etag)
+                    .with("Cache-Control", "no-cache")
             }
             Some(Answer::UnknownHost) => Response::from(&Reject::new(Reason::UnknownHost)),
             Some(Answer::UnknownMetric) => Response::from(&Reject::new(Reason::UnknownMetric)),

@@ -25,7 +25,7 @@ use crate::server::driver;
 
 /// How far an ordered stop has come; sent to all cores at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Phase {
+pub(super) enum Phase {
     Serving,
     /// Refuse what is new, finish what began.
     Draining,
@@ -67,12 +67,22 @@ pub(super) struct Peers {
 pub(super) fn run(seed: Seed) -> std::io::Result<()> {
     let mut builder = tokio::runtime::Builder::new_current_thread();
     // Nothing that blocks runs on a core; a stray blocking task would share its one thread.
-    let runtime = builder.enable_all().max_blocking_threads(1).build_local(Default::default())?;
+    let runtime = builder
+        .enable_all()
+        .max_blocking_threads(1)
+        .build_local(Default::default())?;
     runtime.block_on(live_through(seed))
 }
 
 async fn live_through(seed: Seed) -> std::io::Result<()> {
-    let Seed { context, listener, mailbox, mut phase, handed, peers } = seed;
+    let Seed {
+        context,
+        listener,
+        mailbox,
+        mut phase,
+        handed,
+        peers,
+    } = seed;
     let core = Rc::new(Core::new(context()));
     let listener = TcpListener::from_std(listener)?;
     let accepting = spawn_local(accept(core.clone(), listener, peers.clone()));
@@ -184,7 +194,9 @@ fn settle(core: &Rc<Core>, stream: TcpStream, peers: &Peers) {
     if target == peers.own {
         return serve(core, stream, peers);
     }
-    let Ok(stream) = stream.into_std() else { return };
+    let Ok(stream) = stream.into_std() else {
+        return;
+    };
     peers.loads[target].fetch_add(1, Relaxed);
     let Err(back) = peers.hand[target].try_send(stream) else {
         return core.context.counters.connections_handed.add(1);
@@ -199,8 +211,14 @@ impl Peers {
     /// This core, unless another has clearly less to do.
     fn least_loaded(&self) -> usize {
         let load = |core: usize| self.loads[core].load(Relaxed);
-        let least = (0..self.loads.len()).min_by_key(|&core| load(core)).unwrap_or(self.own);
-        if load(least) + LOPSIDED_CONNECTIONS < load(self.own) { least } else { self.own }
+        let least = (0..self.loads.len())
+            .min_by_key(|&core| load(core))
+            .unwrap_or(self.own);
+        if load(least) + LOPSIDED_CONNECTIONS < load(self.own) {
+            least
+        } else {
+            self.own
+        }
     }
 }
 
@@ -269,10 +287,15 @@ async fn sweep(core: Rc<Core>) {
             *core.date.borrow_mut() = http_date(date_s);
         }
         if let Some(producer) = &core.context.intake.borrow().producer {
-            core.context.counters.ring_high_water.set(producer.high_water() as u64);
+            core.context
+                .counters
+                .ring_high_water
+                .set(producer.high_water() as u64);
         }
         let dogs = core.dogs.borrow();
-        dogs.iter().filter(|(_, dog)| dog.is_due(now.mono_ms)).for_each(|(_, dog)| dog.bark());
+        dogs.iter()
+            .filter(|(_, dog)| dog.is_due(now.mono_ms))
+            .for_each(|(_, dog)| dog.bark());
     }
 }
 
@@ -298,13 +321,20 @@ impl Watchdog {
             waker: RefCell::new(None),
         });
         let key = core.dogs.borrow_mut().insert(dog.clone());
-        Self { core: core.clone(), key, dog }
+        Self {
+            core: core.clone(),
+            key,
+            dog,
+        }
     }
 
     /// True once after the deadline passed or a stop began. Remembers whom to wake.
     pub(super) fn barked(&self, cx: &Waiting<'_>) -> bool {
         let waker = &mut *self.dog.waker.borrow_mut();
-        if !waker.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
+        if !waker
+            .as_ref()
+            .is_some_and(|known| known.will_wake(cx.waker()))
+        {
             *waker = Some(cx.waker().clone());
         }
         self.dog.barks.replace(false)

@@ -197,12 +197,19 @@ impl HttpDriver {
                     break;
                 }
                 Ok(Step::Skip { consumed }) => at += consumed,
-                Ok(Step::Request { request, body, consumed }) => {
+                Ok(Step::Request {
+                    request,
+                    body,
+                    consumed,
+                }) => {
                     self.answer(core, &request, body.bytes(), out);
                     at += consumed;
                 }
                 Err(reject) => {
-                    let manner = Manner { head_only: false, keep_alive: false };
+                    let manner = Manner {
+                        head_only: false,
+                        keep_alive: false,
+                    };
                     self.refuse(core, &reject, "", manner, out);
                     self.next = Some(Next::Linger);
                 }
@@ -224,7 +231,10 @@ impl HttpDriver {
         self.carried = self.carry.len();
         held.add(self.carried as u64);
         if CARRY_BYTES_MAX < held.get() && self.next.is_none() && self.http.awaits_body() {
-            let manner = Manner { head_only: false, keep_alive: false };
+            let manner = Manner {
+                head_only: false,
+                keep_alive: false,
+            };
             self.refuse(core, &Reason::Busy.into(), "", manner, out);
             self.next = Some(Next::Linger);
         }
@@ -236,7 +246,10 @@ impl HttpDriver {
         let keep_alive = request.keep_alive
             && self.requests < REQUESTS_PER_CONNECTION_MAX
             && !core.is_stopping();
-        let manner = Manner { head_only: request.method == Method::Head, keep_alive };
+        let manner = Manner {
+            head_only: request.method == Method::Head,
+            keep_alive,
+        };
         if !keep_alive {
             self.next = Some(Next::Linger);
         }
@@ -387,7 +400,13 @@ impl HttpDriver {
             self.guard(core, dog, Waits::Idle);
         } else if self.http.awaits_body() {
             if !matches!(self.waits, Waits::Body { .. }) {
-                self.guard(core, dog, Waits::Body { since_ms: core.now_ms() });
+                self.guard(
+                    core,
+                    dog,
+                    Waits::Body {
+                        since_ms: core.now_ms(),
+                    },
+                );
             }
         } else if self.waits != Waits::Head {
             self.guard(core, dog, Waits::Head);
@@ -423,7 +442,10 @@ impl HttpDriver {
                 None
             }
             Waits::Head | Waits::Body { .. } => {
-                let manner = Manner { head_only: false, keep_alive: false };
+                let manner = Manner {
+                    head_only: false,
+                    keep_alive: false,
+                };
                 let mut out = Vec::new();
                 self.refuse(core, &Reason::TooSlow.into(), "", manner, &mut out);
                 self.send(stream, &mut out);
@@ -458,13 +480,19 @@ fn allow_origin(core: &Core, request: &Request<'_>, response: &mut Response) {
         return;
     }
     let origin = String::from_utf8_lossy(origin).into_owned();
-    response.fields.push(("Access-Control-Allow-Origin", origin));
+    response
+        .fields
+        .push(("Access-Control-Allow-Origin", origin));
     response.fields.push(("Vary", "Origin".to_owned()));
     if request.preflight {
         let methods = route::allowed(request.path()).to_owned();
-        response.fields.push(("Access-Control-Allow-Methods", methods));
+        response
+            .fields
+            .push(("Access-Control-Allow-Methods", methods));
         let fields = "Content-Type, Content-Encoding".to_owned();
-        response.fields.push(("Access-Control-Allow-Headers", fields));
+        response
+            .fields
+            .push(("Access-Control-Allow-Headers", fields));
     }
 }
 

@@ -9,16 +9,25 @@ use crate::limits::{CONNECTIONS_FD_PERCENT, LISTEN_BACKLOG};
 
 /// One listener per core on the same address, all bound before any serves: the kernel spreads
 /// connections by a hash over those that listen. Port 0 is chosen once, for all.
-pub(super) fn bind(address: SocketAddr, cores: usize) -> io::Result<(SocketAddr, Vec<TcpListener>)> {
+pub(super) fn bind(
+    address: SocketAddr,
+    cores: usize,
+) -> io::Result<(SocketAddr, Vec<TcpListener>)> {
     let first = listen(address, cores)?;
     let address = first.local_addr()?;
     let others = (1..cores).map(|_| listen(address, cores));
-    let listeners = std::iter::once(Ok(first)).chain(others).collect::<io::Result<_>>()?;
+    let listeners = std::iter::once(Ok(first))
+        .chain(others)
+        .collect::<io::Result<_>>()?;
     Ok((address, listeners))
 }
 
 fn listen(address: SocketAddr, cores: usize) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
     socket.set_reuse_address(true)?;
     if 1 < cores {
         socket.set_reuse_port(true)?;
@@ -34,7 +43,10 @@ pub(super) fn raise_open_files() -> usize {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
     if limit.current != limit.maximum {
-        let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+        let raised = Rlimit {
+            current: limit.maximum,
+            maximum: limit.maximum,
+        };
         if let Err(error) = setrlimit(Resource::Nofile, raised) {
             tracing::warn!(%error, "could not raise the limit of open files");
         }

@@ -17,7 +17,8 @@ use tokio::sync::{mpsc, watch};
 use crate::aggregator::{self, Inputs};
 use crate::auth::Origins;
 use crate::broadcast::{Hub, Mailbox};
-use crate::catalog::{Catalog, Lookup};
+use crate::catalog::Catalog;
+use crate::catalog::lookup::Lookup;
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::endpoint::ingest::Intake;
@@ -76,12 +77,27 @@ impl Server {
             aggregator::run(inputs);
             Ok(())
         })?];
-        let seeds = seeds(&shared, producers, listeners, &mailboxes, &phase, connections_max);
+        let seeds = seeds(
+            &shared,
+            producers,
+            listeners,
+            &mailboxes,
+            &phase,
+            connections_max,
+        );
         for (number, seed) in seeds.into_iter().enumerate() {
             let pin = settings.pins.get(number).copied();
-            threads.push(spawn(&format!("core-{number}"), pin, move || core::run(seed))?);
+            threads.push(spawn(&format!("core-{number}"), pin, move || {
+                core::run(seed)
+            })?);
         }
-        Ok(Self { address, phase, stopping, shared, threads })
+        Ok(Self {
+            address,
+            phase,
+            stopping,
+            shared,
+            threads,
+        })
     }
 
     /// Refuse, drain, last frame, `bye`; done within [`crate::limits::STOP_TIMEOUT`].
@@ -92,7 +108,9 @@ impl Server {
         let _ = self.phase.send(Phase::Draining);
         for thread in self.threads {
             let name = thread.thread().name().unwrap_or("a thread").to_owned();
-            thread.join().map_err(|_| io::Error::other(format!("{name} panicked")))??;
+            thread
+                .join()
+                .map_err(|_| io::Error::other(format!("{name} panicked")))??;
         }
         Ok(())
     }
@@ -112,26 +130,39 @@ fn seeds(
     connections_max: usize,
 ) -> Vec<Seed> {
     let cores = listeners.len();
-    let (hand, handed): (Vec<_>, Vec<_>) = (0..cores).map(|_| mpsc::channel(HANDOVER_QUEUE)).unzip();
+    let (hand, handed): (Vec<_>, Vec<_>) =
+        (0..cores).map(|_| mpsc::channel(HANDOVER_QUEUE)).unzip();
     let loads: Arc<Vec<AtomicUsize>> = Arc::new((0..cores).map(|_| AtomicUsize::new(0)).collect());
-    let parts = producers.into_iter().zip(listeners).zip(handed).zip(mailboxes);
+    let parts = producers
+        .into_iter()
+        .zip(listeners)
+        .zip(handed)
+        .zip(mailboxes);
     let seed = |(own, (((producer, listener), handed), mailbox))| {
         let own: usize = own;
         let context = context(shared.clone(), own, producer);
         let (hand, loads) = (hand.clone(), loads.clone());
-        let peers = Peers { own, loads, hand, connections_max };
+        let peers = Peers {
+            own,
+            loads,
+            hand,
+            connections_max,
+        };
         let (mailbox, phase) = (Arc::clone(mailbox), phase.subscribe());
-        Seed { context: Box::new(context), listener, mailbox, phase, handed, peers }
+        Seed {
+            context: Box::new(context),
+            listener,
+            mailbox,
+            phase,
+            handed,
+            peers,
+        }
     };
     parts.enumerate().map(seed).collect()
 }
 
 /// Made on the core's own thread: what is in it does not cross threads.
-fn context(
-    shared: Arc<Shared>,
-    own: usize,
-    producer: Producer,
-) -> impl FnOnce() -> Context + Send {
+fn context(shared: Arc<Shared>, own: usize, producer: Producer) -> impl FnOnce() -> Context + Send {
     move || {
         let counters = shared.cores[own].clone();
         let lookup = Lookup::new(shared.catalog.clone());
@@ -163,5 +194,8 @@ fn spawn(
 /// Eight bytes that no earlier start of this node had.
 fn boot_id() -> String {
     use std::hash::{BuildHasher, RandomState};
-    format!("{:016x}", RandomState::new().hash_one(crate::clock::wall_ms()))
+    format!(
+        "{:016x}",
+        RandomState::new().hash_one(crate::clock::wall_ms())
+    )
 }

@@ -16,8 +16,8 @@ use crate::broadcast::viewer::{Dialect, Viewer};
 use crate::connection::websocket::{Message, Socket, Status};
 use crate::endpoint::live;
 use crate::limits::{
-    CLOSE_TIMEOUT, INGEST_MESSAGE_BYTES_MAX, PING_INTERVAL, PONG_TIMEOUT,
-    VIEWER_MESSAGE_BYTES_MAX, VIEWER_SEND_BUFFER_BYTES, WEBSOCKET_OUT_BYTES_MAX,
+    CLOSE_TIMEOUT, INGEST_MESSAGE_BYTES_MAX, PING_INTERVAL, PONG_TIMEOUT, VIEWER_MESSAGE_BYTES_MAX,
+    VIEWER_SEND_BUFFER_BYTES, WEBSOCKET_OUT_BYTES_MAX,
 };
 use crate::reject::{Reason, Reject};
 use crate::server::core::{Core, Watchdog};
@@ -87,27 +87,37 @@ impl IngestDriver {
         let context = &core.context;
         self.heard_ms = core.now_ms();
         let mut intake = context.intake.borrow_mut();
-        let heard = self.socket.receive(input, self.heard_ms, &mut self.backlog, |message, out| {
-            let Message::Text(text) = message else {
-                let binary = matches!(message, Message::Binary);
-                return if binary { Err(Reason::BinaryIngest.into()) } else { Ok(()) };
-            };
-            let ack_ts = context.coarse.get().wall_ms;
-            let mut acks = Vec::new();
-            let taken = intake.message(context, text, |ack| {
-                let sent_at = ack.sent_at.map_or_else(|| "null".to_owned(), |ms| ms.to_string());
-                let ack = format!(
-                    "{{\"ack_seq\":{},\"ack_ts\":{ack_ts},\"sent_at\":{sent_at}}}",
-                    ack.seq
-                );
-                acks.extend_from_slice(&crate::frame::text_frame(ack.as_bytes()));
+        let heard = self
+            .socket
+            .receive(input, self.heard_ms, &mut self.backlog, |message, out| {
+                let Message::Text(text) = message else {
+                    let binary = matches!(message, Message::Binary);
+                    return if binary {
+                        Err(Reason::BinaryIngest.into())
+                    } else {
+                        Ok(())
+                    };
+                };
+                let ack_ts = context.coarse.get().wall_ms;
+                let mut acks = Vec::new();
+                let taken = intake.message(context, text, |ack| {
+                    let sent_at = ack
+                        .sent_at
+                        .map_or_else(|| "null".to_owned(), |ms| ms.to_string());
+                    let ack = format!(
+                        "{{\"ack_seq\":{},\"ack_ts\":{ack_ts},\"sent_at\":{sent_at}}}",
+                        ack.seq
+                    );
+                    acks.extend_from_slice(&crate::frame::websocket::text_frame(ack.as_bytes()));
+                });
+                out.extend_from_slice(&acks);
+                if let Err((reject, seq)) = taken {
+                    out.extend_from_slice(&crate::frame::websocket::text_frame(
+                        refusal(&reject, seq).as_bytes(),
+                    ));
+                }
+                Ok(())
             });
-            out.extend_from_slice(&acks);
-            if let Err((reject, seq)) = taken {
-                out.extend_from_slice(&crate::frame::text_frame(refusal(&reject, seq).as_bytes()));
-            }
-            Ok(())
-        });
         drop(intake);
         match heard {
             Ok(Status::Open) => {}
@@ -119,7 +129,8 @@ impl IngestDriver {
     fn close(&mut self, core: &Core, reject: &Reject) {
         core.context.counters.refusals.add(1);
         let answer = reject.reason.answer();
-        self.socket.close(answer.close_code, answer.text, &mut self.backlog);
+        self.socket
+            .close(answer.close_code, answer.text, &mut self.backlog);
         // A peer that broke the protocol cannot be trusted to answer the close.
         self.over = true;
     }
@@ -132,7 +143,8 @@ impl IngestDriver {
         }
         if core.is_stopping() {
             let answer = Reason::Stopping.answer();
-            self.socket.close(answer.close_code, answer.text, &mut self.backlog);
+            self.socket
+                .close(answer.close_code, answer.text, &mut self.backlog);
             dog.arm(now_ms + millis(CLOSE_TIMEOUT));
             return false;
         }
@@ -193,7 +205,10 @@ pub(super) async fn live(
     if live::welcome(context, &viewer).is_err() {
         return;
     }
-    let membership = Membership { core: core.clone(), key: context.hub.join(viewer) };
+    let membership = Membership {
+        core: core.clone(),
+        key: context.hub.join(viewer),
+    };
     driver.hear(core, dog, rest);
     dog.arm(core.now_ms() + millis(PING_INTERVAL));
     poll_fn(|cx| driver.poll(cx, core, dog, &mut read, &write)).await;
@@ -255,10 +270,14 @@ impl ViewerDriver {
         let (context, viewer) = (&core.context, &self.viewer);
         self.heard_ms = core.now_ms();
         let mut out = Vec::new();
-        let heard = self.socket.receive(input, self.heard_ms, &mut out, |message, _| {
-            let Message::Text(text) = message else { return Ok(()) };
-            live::hear(context, viewer, text).map_err(Reject::new)
-        });
+        let heard = self
+            .socket
+            .receive(input, self.heard_ms, &mut out, |message, _| {
+                let Message::Text(text) = message else {
+                    return Ok(());
+                };
+                live::hear(context, viewer, text).map_err(Reject::new)
+            });
         if !out.is_empty() && self.viewer.say(Bytes::from(out), self.heard_ms).is_err() {
             self.over = true;
         }
@@ -276,7 +295,9 @@ impl ViewerDriver {
         }
         self.socket.close(answer.close_code, answer.text, &mut out);
         if reason == Reason::Stopping {
-            let spread = core.now_ms().wrapping_add(core.context.counters.viewers.get());
+            let spread = core
+                .now_ms()
+                .wrapping_add(core.context.counters.viewers.get());
             out = [&live::bye(spread ^ dog.number())[..], &out[..]].concat();
         }
         self.viewer.say_goodbye(Bytes::from(out), core.now_ms());

@@ -1,0 +1,1 @@
+//! `Content-Encoding`: a compressed body becomes a plain one, within bounds.
