@@ -1,0 +1,80 @@
+# Two commands on a fresh Debian-like machine that has cargo: `make demo`, `make test`.
+# Each target gets what it lacks through scripts/need.sh, which says what it installs.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+export PATH := $(CURDIR)/target/tools/bin:$(PATH)
+BIN := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)/release/tidewall
+# Seconds for each fuzz target.
+T ?= 10
+step = @printf '\n== %s  %s\n' "$$(date +%T)" "$(1)"
+
+.PHONY: demo test build lint unit dashboard browser loom fuzz bench-smoke deny setup
+.NOTPARALLEL:
+
+# The whole thing with made-up servers beside this real one; prints the URL to open.
+demo: build
+	$(BIN) demo
+
+# All there is to check, the quick answers first.
+test: lint unit dashboard browser loom fuzz bench-smoke deny
+	$(call step,All checks passed)
+
+build:
+	@scripts/need.sh cargo cc node
+	$(call step,Build the server with its dashboard)
+	cargo build --release --locked
+
+lint:
+	@scripts/need.sh cargo cc node
+	$(call step,Format)
+	cargo fmt --check
+	cargo fmt --check --manifest-path fuzz/Cargo.toml
+	cargo fmt --check --manifest-path loom/Cargo.toml
+	$(call step,Clippy)
+	cargo clippy --locked --all-targets -- -D warnings
+	$(call step,Clippy of the headless build)
+	cargo clippy --locked --all-targets --no-default-features -- -D warnings
+
+unit:
+	@scripts/need.sh cargo cc node
+	$(call step,Unit and integration tests)
+	cargo test --locked
+
+dashboard:
+	@scripts/need.sh node
+	$(call step,Dashboard: types and unit tests)
+	cd dashboard && npm ci && npm run typecheck && npm test
+
+browser: build
+	@scripts/need.sh browser
+	$(call step,Dashboard in a real browser)
+	cd dashboard && { [ -d node_modules ] || npm ci; } && TIDEWALL_BIN=$(BIN) npm run e2e
+
+# Every interleaving of the ring's two threads, and that each memory ordering is needed.
+loom:
+	@scripts/need.sh cargo cc
+	$(call step,Loom models of the ring)
+	cargo test --release --locked --manifest-path loom/Cargo.toml
+
+fuzz:
+	@scripts/need.sh cargo cc cargo-fuzz
+	$(call step,Fuzz each target for $(T) s)
+	scripts/fuzz.sh $(T)
+
+# Each bench once and unoptimised, as the tests were built: whether it runs. Figures: `cargo bench`.
+bench-smoke:
+	@scripts/need.sh cargo cc node
+	$(call step,Benches at smoke size)
+	cargo bench --locked --profile dev --bench '*' -- --test
+
+deny:
+	@scripts/need.sh cargo cc cargo-deny
+	$(call step,Dependencies)
+	scripts/deny.sh
+
+# What all of the above need, for machines that go offline later.
+setup:
+	@scripts/need.sh cargo cc node browser cargo-fuzz cargo-deny
+	cargo fetch --locked
+	cd dashboard && npm ci

@@ -1,0 +1,9 @@
+//! All integration tests in one binary: one link, one run.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "a test that panics has said what it had to say"
+)]
+
+mod tidy;
