@@ -25,7 +25,8 @@ fn main() {
         let line = ring[..at].lines().count();
         let _ = writeln!(
             modules,
-            "mod twin_{number} {{ #[path = {path:?}] mod ring; #[path = {models:?}] pub mod models; }}"
+            "mod twin_{number} {{ #[path = {path:?}] mod ring;
+             #[path = {models:?}] pub mod models; }}"
         );
         let _ = writeln!(
             list,

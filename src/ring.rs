@@ -25,13 +25,14 @@ use crossbeam_utils::CachePadded;
 use crate::sample::Sample;
 
 #[cfg(not(loom))]
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicUsize, Ordering},
+use std::{
+    cell::UnsafeCell,
+    sync::Arc,
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
 #[cfg(loom)]
-use crate::shim::{Arc, AtomicBool, AtomicUsize, Ordering, Slots};
+use crate::shim::{Arc, AtomicBool, AtomicUsize, Ordering, UnsafeCell, read, take, write};
 
 /// Peaks below this share of the capacity are not recorded as high water: to tell them apart the
 /// producer would have to look at `head` more often than the room left requires.
@@ -53,7 +54,7 @@ pub(crate) fn ring_from(start: usize, capacity: usize) -> (Producer, Consumer) {
         head: CachePadded::new(AtomicUsize::new(start)),
         producer_gone: AtomicBool::new(false),
         consumer_gone: AtomicBool::new(false),
-        slots: Slots::new(capacity),
+        slots: (0..capacity).map(|_| UnsafeCell::new(BLANK)).collect(),
     });
     let level = capacity / QUIET_DIVISOR;
     let producer = Producer {
@@ -91,9 +92,11 @@ impl Producer {
             return None;
         }
         Some(Reservation {
+            shared: &self.shared,
+            slots: &self.shared.slots,
             next: self.tail,
             left: n,
-            producer: self,
+            tail: &mut self.tail,
         })
     }
 
@@ -106,13 +109,14 @@ impl Producer {
         }
         // SAFETY: there is room for one record, so by I1 `tail` is outside `head..tail` and by I2
         // its slot is ours until `publish`.
-        unsafe { self.shared.slots.write(self.tail, sample) };
-        self.publish(self.tail.wrapping_add(1));
+        unsafe { write(&self.shared.slots, self.tail, sample) };
+        self.tail = self.tail.wrapping_add(1);
+        self.shared.publish(self.tail);
         Ok(())
     }
 
     pub fn capacity(&self) -> usize {
-        self.shared.slots.capacity()
+        self.shared.slots.len()
     }
 
     /// The most records that were in the ring or reserved at once, as the producer saw it; peaks of
@@ -151,13 +155,6 @@ impl Producer {
         self.limit = head.wrapping_add(self.level);
         n <= room
     }
-
-    #[inline]
-    fn publish(&mut self, tail: usize) {
-        self.tail = tail;
-        // Partner: the acquire load in `Consumer::tail`. Shows it the records written before.
-        self.shared.tail.store(tail, Ordering::Release);
-    }
 }
 
 impl Drop for Producer {
@@ -170,7 +167,12 @@ impl Drop for Producer {
 /// Room in the ring that only this batch can fill. Dropping it publishes nothing.
 #[must_use = "a reservation publishes nothing unless it is committed"]
 pub struct Reservation<'a> {
-    producer: &'a mut Producer,
+    shared: &'a Shared,
+    /// `shared.slots` once more: kept here, its address stays in a register while a batch is
+    /// pushed. Behind `shared` it might have changed with every record, for all a compiler knows.
+    slots: &'a [UnsafeCell<Sample>],
+    /// `Producer::tail`.
+    tail: &'a mut usize,
     /// Index of the next record: `tail` plus the records pushed so far.
     next: usize,
     left: usize,
@@ -185,14 +187,15 @@ impl Reservation<'_> {
         self.left -= 1;
         // SAFETY: `next` lies within the room that `reserve` found past `tail`, so by I1 it is
         // outside `head..tail` and by I2 its slot is ours until `commit`.
-        unsafe { self.producer.shared.slots.write(self.next, sample) };
+        unsafe { write(self.slots, self.next, sample) };
         self.next = self.next.wrapping_add(1);
     }
 
     /// Publishes what was pushed, all of it at once; room left over returns to the ring.
     #[inline]
     pub fn commit(self) {
-        self.producer.publish(self.next);
+        *self.tail = self.next;
+        self.shared.publish(self.next);
     }
 }
 
@@ -219,7 +222,7 @@ impl Consumer {
         if n > 0 {
             // SAFETY: `head..head + n` lies within `head..tail_seen`, so by I2 the slots are ours
             // until `release`.
-            unsafe { self.shared.slots.read(self.head, n, f) };
+            unsafe { read(&self.shared.slots, self.head, n, f) };
             self.release(n);
         }
         n
@@ -232,7 +235,7 @@ impl Consumer {
             return None;
         }
         // SAFETY: `head < tail_seen`, so by I2 the slot of `head` is ours until `release`.
-        let sample = unsafe { self.shared.slots.read_one(self.head) };
+        let sample = unsafe { take(&self.shared.slots, self.head) };
         self.release(1);
         Some(sample)
     }
@@ -261,7 +264,7 @@ impl Consumer {
 
     #[inline]
     fn tail(&self) -> usize {
-        // Partner: the release store in `Producer::publish`. The records up to it are written.
+        // Partner: the release store in `Shared::publish`. The records up to it are written.
         self.shared.tail.load(Ordering::Acquire)
     }
 
@@ -287,69 +290,311 @@ struct Shared {
     head: CachePadded<AtomicUsize>,
     producer_gone: AtomicBool,
     consumer_gone: AtomicBool,
-    slots: Slots,
+    /// A power of two of them, initialised from the start: no read can meet foreign memory.
+    slots: Box<[UnsafeCell<Sample>]>,
 }
 
-/// The buffer. Every slot is initialised from the start, so no read can meet foreign memory.
-#[cfg(not(loom))]
-struct Slots(Box<[std::cell::UnsafeCell<Sample>]>);
-
-// SAFETY: a `Sample` is plain data, and by I2 no slot is ever written by one thread while another
+// SAFETY: a `Sample` is plain data, and by I2 no slot is written by one thread while another one
 // accesses it.
+unsafe impl Sync for Shared {}
+
+impl Shared {
+    #[inline]
+    fn publish(&self, tail: usize) {
+        // Partner: the acquire load in `Consumer::tail`. Shows it the records written before.
+        self.tail.store(tail, Ordering::Release);
+    }
+}
+
+const BLANK: Sample = Sample {
+    value: 0.0,
+    time_ms: Sample::NO_TIME,
+    slot: 0,
+    column: 0,
+    flags: 0,
+};
+
+/// # Safety
+/// The caller's side owns the slot of `index`, and the slots are a power of two.
 #[cfg(not(loom))]
-unsafe impl Sync for Slots {}
+#[inline]
+unsafe fn write(slots: &[UnsafeCell<Sample>], index: usize, sample: Sample) {
+    // SAFETY: masked by a power of two less one, the index is below it. Ours, says the caller.
+    unsafe { *slots.get_unchecked(index & (slots.len() - 1)).get() = sample };
+}
 
+/// # Safety
+/// As for [`write`].
 #[cfg(not(loom))]
-impl Slots {
-    fn new(capacity: usize) -> Self {
-        let blank = Sample {
-            value: 0.0,
-            time_ms: Sample::NO_TIME,
-            slot: 0,
-            column: 0,
-            flags: 0,
-        };
-        Self((0..capacity).map(|_| blank.into()).collect())
+#[inline]
+unsafe fn take(slots: &[UnsafeCell<Sample>], index: usize) -> Sample {
+    // SAFETY: as in `write`.
+    unsafe { *slots.get_unchecked(index & (slots.len() - 1)).get() }
+}
+
+/// # Safety
+/// As for [`write`], for the slots of `start..start + n`; `n` is at most the number of slots.
+#[cfg(not(loom))]
+#[inline]
+unsafe fn read(slots: &[UnsafeCell<Sample>], start: usize, n: usize, mut f: impl FnMut(&[Sample])) {
+    let place = start & (slots.len() - 1);
+    let before_wrap = n.min(slots.len() - place);
+    // An `UnsafeCell` has the layout of what it holds.
+    let first = slots.as_ptr().cast::<Sample>();
+    // SAFETY: both slices lie within `slots`, together they are the `n` slots that the caller owns,
+    // and no one writes these before this call returns.
+    unsafe {
+        f(std::slice::from_raw_parts(first.add(place), before_wrap));
+        if before_wrap < n {
+            f(std::slice::from_raw_parts(first, n - before_wrap));
+        }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::collections::VecDeque;
+    use std::thread;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn sample(number: u32) -> Sample {
+        Sample {
+            value: f64::from(number),
+            slot: number,
+            ..BLANK
+        }
     }
 
-    fn capacity(&self) -> usize {
-        self.0.len()
+    fn drain(consumer: &mut Consumer, max: usize) -> Vec<u32> {
+        let (mut seen, mut parts) = (Vec::new(), 0);
+        let n = consumer.drain(max, |part| {
+            assert!(!part.is_empty());
+            parts += 1;
+            seen.extend(part.iter().map(|sample| sample.slot));
+        });
+        assert!(parts <= 2);
+        assert_eq!(n, seen.len());
+        seen
     }
 
-    /// # Safety
-    /// The caller's side owns the slot of `index`.
-    #[inline]
-    unsafe fn write(&self, index: usize, sample: Sample) {
-        let place = index & (self.0.len() - 1);
-        // SAFETY: the length is a power of two, so the mask keeps `place` below it. Ours to write,
-        // says the caller.
-        unsafe { *self.0.get_unchecked(place).get() = sample };
+    #[test]
+    fn a_batch_fits_up_to_the_last_slot() {
+        let (mut producer, mut consumer) = ring(4);
+        assert_eq!(producer.capacity(), 4);
+        assert!(producer.reserve(5).is_none());
+        assert!(producer.reserve(usize::MAX).is_none());
+        let mut room = producer.reserve(4).unwrap();
+        for number in 0..4 {
+            room.push(sample(number));
+        }
+        room.commit();
+        assert!(producer.reserve(1).is_none());
+        assert!(producer.reserve(0).is_some());
+        assert_eq!(producer.push(sample(9)), Err(sample(9)));
+        assert_eq!(consumer.len(), 4);
+        assert_eq!(drain(&mut consumer, 3), [0, 1, 2]);
+        assert_eq!(drain(&mut consumer, usize::MAX), [3]);
+        assert!(consumer.is_empty());
+        assert_eq!(consumer.pop(), None);
     }
 
-    /// # Safety
-    /// The caller's side owns the slot of `index`.
-    #[inline]
-    unsafe fn read_one(&self, index: usize) -> Sample {
-        let place = index & (self.0.len() - 1);
-        // SAFETY: as in `write`.
-        unsafe { *self.0.get_unchecked(place).get() }
+    #[test]
+    fn the_smallest_ring_holds_one() {
+        let (mut producer, mut consumer) = ring(1);
+        for number in 0..3 {
+            producer.push(sample(number)).unwrap();
+            assert!(producer.push(sample(9)).is_err());
+            assert_eq!(consumer.pop(), Some(sample(number)));
+        }
     }
 
-    /// # Safety
-    /// The caller's side owns the slots of `start..start + n`, and `n` is at most the capacity.
-    #[inline]
-    unsafe fn read(&self, start: usize, n: usize, mut f: impl FnMut(&[Sample])) {
-        let place = start & (self.0.len() - 1);
-        let before_wrap = n.min(self.0.len() - place);
-        // An `UnsafeCell` has the layout of what it holds.
-        let first = self.0.as_ptr().cast::<Sample>();
-        // SAFETY: both slices lie within the buffer, together they are the `n` slots that the
-        // caller owns, and none of these is written before this call returns.
-        unsafe {
-            f(std::slice::from_raw_parts(first.add(place), before_wrap));
-            if before_wrap < n {
-                f(std::slice::from_raw_parts(first, n - before_wrap));
+    #[test]
+    #[should_panic(expected = "power of two")]
+    fn other_capacities_are_refused() {
+        ring(3);
+    }
+
+    #[test]
+    #[should_panic(expected = "pushed past the reservation")]
+    fn a_reservation_takes_no_more_than_it_asked_for() {
+        let (mut producer, _consumer) = ring(4);
+        let mut room = producer.reserve(1).unwrap();
+        room.push(sample(0));
+        room.push(sample(1));
+    }
+
+    #[test]
+    fn a_panic_while_draining_loses_nothing() {
+        let (mut producer, mut consumer) = ring(2);
+        producer.push(sample(7)).unwrap();
+        let drained = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            consumer.drain(2, |_| panic!("the fold fails"))
+        }));
+        assert!(drained.is_err());
+        assert_eq!(drain(&mut consumer, 2), [7]);
+    }
+
+    #[test]
+    fn each_end_learns_that_the_other_is_gone() {
+        let (mut producer, mut consumer) = ring(2);
+        assert!(!producer.is_abandoned() && !consumer.is_abandoned());
+        producer.push(sample(1)).unwrap();
+        drop(producer);
+        assert!(consumer.is_abandoned());
+        assert_eq!(drain(&mut consumer, 2), [1]);
+
+        let (producer, consumer) = ring(2);
+        drop(consumer);
+        assert!(producer.is_abandoned());
+    }
+
+    #[test]
+    fn high_water_is_the_peak_above_the_quiet_level() {
+        fn check(peaks: &[usize], expected: usize) {
+            let (mut producer, mut consumer) = ring(64);
+            for peak in peaks {
+                for _ in 0..*peak {
+                    producer.push(sample(0)).unwrap();
+                }
+                assert_eq!(drain(&mut consumer, 64).len(), *peak);
             }
+            assert_eq!(producer.high_water(), expected, "{peaks:?}");
+        }
+        check(&[], 0);
+        check(&[4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4], 0);
+        check(&[5], 5);
+        check(&[3, 40, 7, 39, 40, 1], 40);
+        check(&[64, 64], 64);
+    }
+
+    #[test]
+    fn two_threads_pass_every_record_in_order() {
+        const RECORDS: u32 = if cfg!(miri) { 200 } else { 200_000 };
+        let (mut producer, mut consumer) = ring_from(usize::MAX - 100, 64);
+        let filling = thread::spawn(move || {
+            let mut next = 0;
+            while next < RECORDS {
+                let batch = (next % 23 + 1).min(RECORDS - next);
+                let Some(mut room) = producer.reserve(batch as usize) else {
+                    thread::yield_now();
+                    continue;
+                };
+                for number in next..next + batch {
+                    room.push(sample(number));
+                }
+                room.commit();
+                next += batch;
+            }
+        });
+        let mut next = 0;
+        loop {
+            let last = consumer.is_abandoned();
+            let seen = drain(&mut consumer, 40);
+            for number in &seen {
+                assert_eq!(*number, next);
+                next += 1;
+            }
+            if last && seen.is_empty() {
+                break;
+            }
+            thread::yield_now();
+        }
+        assert_eq!(next, RECORDS);
+        filling.join().unwrap();
+    }
+
+    #[derive(Clone, Debug)]
+    enum Op {
+        Reserve {
+            room: usize,
+            pushed: usize,
+            commit: bool,
+        },
+        Push,
+        Pop,
+        Drain(usize),
+    }
+
+    fn op() -> impl Strategy<Value = Op> {
+        prop_oneof![
+            3 => (0..40usize, 0..40usize, any::<bool>()).prop_map(|(room, pushed, commit)| {
+                Op::Reserve { room, pushed: pushed.min(room), commit }
+            }),
+            2 => Just(Op::Push),
+            1 => Just(Op::Pop),
+            2 => (0..40usize).prop_map(Op::Drain),
+        ]
+    }
+
+    /// Runs `ops` on a ring and on a queue; they must agree at every step.
+    fn compare(capacity: usize, ops: &[Op]) {
+        let (mut producer, mut consumer) = ring_from(usize::MAX - 50, capacity);
+        let mut model = VecDeque::new();
+        let (mut peak, mut number) = (0, 0);
+        for op in ops {
+            let (asked, fits) = match *op {
+                Op::Reserve { room, .. } => (room, model.len() + room <= capacity),
+                Op::Push => (1, model.len() < capacity),
+                Op::Pop | Op::Drain(_) => (0, true),
+            };
+            if fits {
+                peak = peak.max(model.len() + asked);
+            }
+            match *op {
+                Op::Reserve { pushed, commit, .. } => {
+                    let Some(mut room) = producer.reserve(asked) else {
+                        assert!(!fits);
+                        continue;
+                    };
+                    assert!(fits);
+                    let batch = number..number + pushed as u32;
+                    batch.clone().for_each(|number| room.push(sample(number)));
+                    number = batch.end;
+                    if commit {
+                        room.commit();
+                        model.extend(batch);
+                    }
+                }
+                Op::Push => {
+                    assert_eq!(producer.push(sample(number)).is_ok(), fits);
+                    if fits {
+                        model.push_back(number);
+                    }
+                    number += 1;
+                }
+                Op::Pop => {
+                    let popped = consumer.pop().map(|sample| sample.slot);
+                    assert_eq!(popped, model.pop_front());
+                }
+                Op::Drain(max) => {
+                    let expected: Vec<u32> = model.drain(..max.min(model.len())).collect();
+                    assert_eq!(drain(&mut consumer, max), expected);
+                }
+            }
+            assert_eq!(consumer.len(), model.len());
+        }
+        let quiet = capacity / QUIET_DIVISOR;
+        assert_eq!(producer.high_water(), if peak > quiet { peak } else { 0 });
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig {
+            cases: if cfg!(miri) { 8 } else { 512 },
+            failure_persistence: None,
+            ..ProptestConfig::default()
+        })]
+
+        #[test]
+        fn ring_and_queue_agree(
+            capacity in (0..7u32).prop_map(|power| 1 << power),
+            ops in prop::collection::vec(op(), 0..120),
+        ) {
+            compare(capacity, &ops);
         }
     }
 }
