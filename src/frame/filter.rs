@@ -159,7 +159,7 @@ fn strip<'a>(text: &'a str, piece: &str) -> Option<&'a str> {
     let fits = piece
         .chars()
         .all(|wanted| rest.next().is_some_and(|c| wanted == '?' || wanted == c));
-    fits.then(|| rest.as_str())
+    fits.then_some(rest.as_str())
 }
 
 /// What follows the first place of `piece` in `text`.
@@ -380,5 +380,220 @@ impl fmt::Display for Quoted<'_> {
         }
         let escaped = self.0.replace('\\', "\\\\").replace('"', "\\\"");
         write!(f, "\"{escaped}\"")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn tags(list: &[(&str, &str)]) -> Vec<(String, String)> {
+        let owned = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
+        list.iter().map(owned).collect()
+    }
+
+    #[test]
+    fn filters_match() {
+        let tags = tags(&[
+            ("dc", "fra"),
+            ("role", "web server"),
+            ("and", "1"),
+            ("empty", ""),
+        ]);
+        for (text, expected) in [
+            ("dc=fra", true),
+            ("dc = fra", true),
+            ("\"dc\"=\"fra\"", true),
+            ("dc=FRA", false),
+            ("dc!=fra", false),
+            ("dc!=iad", true),
+            ("rack=1", false),
+            ("rack!=1", true),
+            ("rack~*", false),
+            ("not rack~*", true),
+            ("empty~*", true),
+            ("empty=\"\"", true),
+            ("rack=\"\"", false),
+            ("role=\"web server\"", true),
+            ("role~web*", true),
+            ("role=web*", false),
+            ("host=web-1", true),
+            ("host~web-?", true),
+            ("host~\"web-?\"", true),
+            ("\"and\"=1", true),
+            ("dc=and or dc=fra", true),
+            ("dc=fra and host=web-2", false),
+            ("dc=fra or host=web-2 and dc=iad", true),
+            ("(dc=fra or host=web-2) and dc=iad", false),
+            ("not dc=iad and dc=fra", true),
+            ("not (dc=iad or dc=fra)", false),
+            ("not not dc=fra", true),
+            ("not(dc=iad)and(dc=fra)", true),
+        ] {
+            let filter = Filter::parse(text).unwrap();
+            assert_eq!(filter.matches("web-1", &tags), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn globs_match() {
+        for (pattern, text, expected) in [
+            ("*", "", true),
+            ("?", "", false),
+            ("?", "é", true),
+            ("a*", "abc", true),
+            ("a*", "ba", false),
+            ("*c", "abc", true),
+            ("*c", "cb", false),
+            ("a*c", "ac", true),
+            ("a*c", "a", false),
+            ("aa*aa", "aaa", false),
+            ("aa*aa", "aaaa", true),
+            ("*a?c*", "xxabcxx", true),
+            ("*a?c*", "xxacxx", false),
+            ("*ab*ab*", "xabab", true),
+            ("*ab*ab*", "xabb", false),
+            ("?*?", "a", false),
+            ("?*?", "ab", true),
+            ("web-??", "web-1", false),
+            ("**b**", "abc", true),
+        ] {
+            let filter = Filter::parse(&format!("k~\"{pattern}\"")).unwrap();
+            let actual = filter.matches("", &tags(&[("k", text)]));
+            assert_eq!(actual, expected, "{pattern} {text}");
+        }
+    }
+
+    #[test]
+    fn errors_have_their_place() {
+        for (text, at, what) in [
+            ("", 0, "expected a tag, `not` or `(`"),
+            ("dc", 2, "expected `=`, `!=` or `~`"),
+            ("dc==fra", 3, "expected a value"),
+            ("dc=", 3, "expected a value"),
+            ("dc=fra dc=iad", 7, "expected `and`, `or` or the end"),
+            ("dc=fra and", 10, "expected a tag, `not` or `(`"),
+            ("dc=fra and or", 11, "expected a tag"),
+            ("and=1", 0, "expected a tag"),
+            ("(dc=fra", 7, "expected `)`, `and` or `or`"),
+            ("dc=fra)", 6, "expected `and`, `or` or the end"),
+            ("dc=é", 3, "expected a value"),
+            ("dc=\"fra", 7, "expected the closing `\"`"),
+            ("dc=\"f\\n\"", 5, "expected `\\\"` or `\\\\`"),
+            ("not", 3, "expected a tag, `not` or `(`"),
+        ] {
+            let expected = FilterError { at, what };
+            assert_eq!(Filter::parse(text), Err(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn length_terms_and_depth_are_bounded() {
+        let terms = |count| vec!["a=1"; count].join(" and ");
+        let deep = |depth| format!("{}a=1{}", "(".repeat(depth), ")".repeat(depth));
+        let nots = |depth| format!("{}a=1", "not ".repeat(depth));
+        let long = |bytes: usize| format!("a={}", "x".repeat(bytes - 2));
+        for (within, past, what) in [
+            (
+                terms(FILTER_TERMS_MAX),
+                terms(FILTER_TERMS_MAX + 1),
+                "the filter has too many terms",
+            ),
+            (
+                deep(FILTER_DEPTH_MAX),
+                deep(FILTER_DEPTH_MAX + 1),
+                "the filter is nested too deep",
+            ),
+            (
+                nots(FILTER_DEPTH_MAX),
+                nots(FILTER_DEPTH_MAX + 1),
+                "the filter is nested too deep",
+            ),
+            (
+                long(FILTER_BYTES_MAX),
+                long(FILTER_BYTES_MAX + 1),
+                "the filter is too long",
+            ),
+        ] {
+            assert!(Filter::parse(&within).is_ok(), "{within}");
+            assert_eq!(Filter::parse(&past).unwrap_err().what, what);
+        }
+    }
+
+    #[test]
+    fn equal_filters_have_one_form() {
+        for (text, expected) in [
+            ("b=2 and a=1", "a=1 and b=2"),
+            ("(a=1 and (b=2 and (c=3)))", "a=1 and b=2 and c=3"),
+            ("a=1 or a=1", "a=1"),
+            ("a=1 and (b=2 or b=2)", "a=1 and b=2"),
+            ("not (a=1 or b!=2)", "a!=1 and b=2"),
+            ("not (a=1 and not b~x*)", "a!=1 or b~x*"),
+            ("not a~x*", "not a~x*"),
+            ("a~x", "a=x"),
+            ("a~*?**?x**", "a~??*x*"),
+            ("c=1 and (b=1 or a=1)", "c=1 and (a=1 or b=1)"),
+            ("c=1 and b=1 or a=1", "a=1 or b=1 and c=1"),
+            (
+                "\"not\"=\"a b\" and k=\"\\\"\\\\\"",
+                "k=\"\\\"\\\\\" and \"not\"=\"a b\"",
+            ),
+        ] {
+            let filter = Filter::parse(text).unwrap();
+            assert_eq!(filter.to_string(), expected, "{text}");
+            assert_eq!(Filter::parse(expected).unwrap(), filter, "{text}");
+        }
+    }
+
+    /// The textbook definition, exponential.
+    fn like_naive(pattern: &[char], text: &[char]) -> bool {
+        match (pattern, text) {
+            ([], []) => true,
+            (['*', rest @ ..], _) => (0..=text.len()).any(|at| like_naive(rest, &text[at..])),
+            (['?', rest @ ..], [_, text @ ..]) => like_naive(rest, text),
+            ([p, rest @ ..], [t, text @ ..]) if p == t => like_naive(rest, text),
+            _ => false,
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn globs_match_as_defined(pattern in "[abé?*]{0,8}", text in "[abé]{0,10}") {
+            let chars = |text: &str| text.chars().collect::<Vec<_>>();
+            let expected = like_naive(&chars(&pattern), &chars(&text));
+            prop_assert_eq!(like(&pattern, &text), expected);
+            let canonical = test("~", pattern);
+            let actual = match canonical {
+                Test::Is(value) => value == text,
+                Test::Like(pattern) => like(&pattern, &text),
+            };
+            prop_assert_eq!(actual, expected);
+        }
+
+        #[test]
+        fn the_canonical_text_means_the_same(
+            first in "(not |\\(){0,3}[ab](=|!=|~)[12*]",
+            rest in "( (and|or) (not )?[ab](=|!=|~)[12*]\\)?){0,5}\\)?",
+            a in "[12]{0,2}",
+        ) {
+            if let Ok(filter) = Filter::parse(&(first + &rest)) {
+                let again = Filter::parse(&filter.to_string()).unwrap();
+                prop_assert_eq!(&again, &filter);
+                let tags = tags(&[("a", &a)]);
+                prop_assert_eq!(again.matches("h", &tags), filter.matches("h", &tags));
+            }
+        }
+
+        #[test]
+        fn no_text_is_too_much(
+            text in ".{0,80}",
+            words in "([ab=!~()\"\\\\*? ]|and|or|not){0,40}",
+        ) {
+            let _ = Filter::parse(&text);
+            let _ = Filter::parse(&words);
+        }
     }
 }

@@ -1,18 +1,21 @@
 //! Snapshot to bytes: what a view shows, encoded once for all who watch it.
 //!
-//! The aggregator computes a view's [`Content`]; an [`Encoder`] remembers what it sent last and turns
-//! the new content into a KEY, a DELTA or both, WebSocket header included, so that every viewer
+//! The aggregator computes a view's [`Content`]; an [`Encoder`] remembers what it sent last and
+//! turns the new content into a KEY, a DELTA or both, WebSocket header included, so that every viewer
 //! gets the same bytes. Touches neither sockets nor clocks.
 
 pub mod binary;
 mod column;
 pub mod filter;
 pub mod json;
+mod query;
 pub mod reader;
 pub mod view;
 pub mod views;
 pub mod websocket;
 
+#[cfg(test)]
+mod tests;
 #[cfg(test)]
 mod vectors;
 
@@ -174,8 +177,9 @@ pub struct Frame {
     pub base_seq: u32,
     /// Present when asked for, and whenever there is no delta.
     pub key: Option<Bytes>,
-    /// What a viewer that has `base_seq` gets, if present. None when all shall get the KEY: the first
-    /// frame, a new scale or set of names, a KEY that is due, kinds whose every frame is whole.
+    /// What a viewer that has `base_seq` gets, if present. None when all shall get the KEY: the
+    /// first frame, a new scale or set of names, a KEY that is due, kinds whose every frame is
+    /// whole.
     pub delta: Option<Bytes>,
 }
 

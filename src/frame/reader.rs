@@ -1,7 +1,7 @@
 //! The client's side of the binary frames: bytes to a picture (PROTOCOL.md 2.3 and 2.5).
 //!
-//! For simulated viewers and tests. Takes bytes from anyone: a section that contradicts itself never
-//! reaches a picture, and what a picture may grow to is bounded.
+//! For simulated viewers and tests. Takes bytes from anyone: a section that contradicts itself
+//! never reaches a picture, and what a picture may grow to is bounded.
 
 use super::binary::quantum;
 use super::binary::{HEADER_BYTES, MAGIC, SECTION_BYTES, VERSION, dtype, encoding, frame_type};

@@ -1,5 +1,5 @@
-//! Server-to-client WebSocket frames (RFC 6455 section 5.2): header and payload in one buffer, so that
-//! a message is one shared `Bytes` for every viewer.
+//! Server-to-client WebSocket frames (RFC 6455 section 5.2): header and payload in one buffer, so
+//! that a message is one shared `Bytes` for every viewer.
 
 use bytes::Bytes;
 
