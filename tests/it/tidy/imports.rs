@@ -40,10 +40,10 @@ const IMPORTS: &[(&str, &str)] = &[
     ),
     // The sending side knows the wire, not the server.
     ("agent", "clock duration frame limits"),
-    ("config", "auth clock duration limits"),
+    ("cli", "agent duration"),
+    ("config", "cli limits"),
     ("server", ANY),
-    ("demo", ANY),
-    ("cli", ANY),
+    ("run", ANY),
 ];
 const ANY: &str = "*";
 
