@@ -151,8 +151,10 @@ pub struct Tick {
 // Stubs until part FRAME is merged.
 
 pub mod filter;
+pub mod json;
 pub mod view;
 pub mod views;
+pub mod websocket;
 
 /// The host names that JSON frames show.
 pub trait Names {
@@ -186,17 +188,4 @@ impl Encoder {
             delta: None,
         }
     }
-}
-
-pub fn snapshot_json(
-    view: &view::View,
-    content: &Content,
-    stamp: &Stamp,
-    names: &dyn Names,
-) -> Vec<u8> {
-    format!("{view:?} {content:?} {stamp:?} {}", names.host(0)).into_bytes()
-}
-
-pub fn text_frame(payload: &[u8]) -> Bytes {
-    Bytes::copy_from_slice(payload)
 }
