@@ -236,6 +236,35 @@ pub const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time that connections get to finish what they began when a stop is asked for.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_millis(1_500);
 
+// ---- sending side ---------------------------------------------------------------------------
+
+/// Readings an agent keeps while its server is away, oldest dropped first: ten minutes at one a
+/// second; 600 x about 2 KiB is 1.2 MB.
+pub const BACKLOG_READINGS: usize = 600;
+/// Readings sent as one array once the server is back: about 100 KB, a tenth of
+/// [`INGEST_MESSAGE_BYTES_MAX`].
+pub const AGENT_BATCH_READINGS: usize = 100;
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// From a request's last byte to its whole answer.
+pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// A client comes back after a random time in this range, its upper end doubling up to the maximum.
+pub const RETRY_MIN: Duration = Duration::from_millis(500);
+pub const RETRY_MAX: Duration = Duration::from_secs(30);
+/// The longest `Retry-After` that is believed.
+pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(300);
+/// An answer's head, and its body.
+pub const ANSWER_HEAD_BYTES_MAX: usize = 16 * KIB;
+pub const ANSWER_BODY_BYTES_MAX: usize = 64 * KIB;
+/// One message to a simulated viewer: a KEY of 65,536 hosts is 128 KiB, a `hosts_patch` of them 5 MB.
+pub const FLEET_MESSAGE_BYTES_MAX: usize = 8 * MIB;
+/// Readings of one simulated server that wait for its late answers; one more is lost and counted.
+pub const FLEET_WAITING_MAX: usize = 600;
+/// Unacknowledged messages of one simulated server on a WebSocket; HTTP/1.1 has one.
+pub const FLEET_INFLIGHT_MAX: usize = 256;
+/// A simulated viewer acknowledges after this many frames of one view.
+pub const FLEET_ACK_EVERY: u32 = 4;
+
+const _: () = assert!(FLEET_ACK_EVERY < UNACKED_FRAMES_MAX);
 const _: () = assert!(
     BATCH_SAMPLES_MAX <= RING_CAPACITY,
     "a batch must fit an empty ring"
