@@ -1,0 +1,181 @@
+// The views this page wants, their pictures, and the acknowledgements owed for them.
+//
+// Wishes are declared by name ("map", "host"); what is said to the server follows from them, at
+// once when connected, at the next welcome when not.
+
+import type { Frame } from "../wire/frame";
+import { parseFrame } from "../wire/frame";
+import type { Kind, Picture, PictureOf } from "../wire/picture";
+import { newPicture } from "../wire/picture";
+import type { Connection } from "./connection";
+import type { Hosts } from "./hosts";
+import type { Err, Schema, ServerMessage, ViewRequest, Welcome } from "./messages";
+
+interface Open {
+  readonly id: number;
+  readonly kind: Kind;
+  readonly request: ViewRequest;
+  readonly picture: Picture;
+  /** The node's number in frame headers; null until its `schema`. */
+  view: number | null;
+  /** As granted by the server, which may be less than asked for. */
+  hz: number;
+  received: number;
+  acked: number;
+  error: string | null;
+}
+
+export interface SessionEvents {
+  /** A picture changed, or stopped being whole. */
+  picture(kind: Kind): void;
+}
+
+/** Invariant: at most one open view a kind; `#byView` holds exactly the views with a number. */
+export class Session {
+  connection: Connection | null = null;
+  boot = "";
+  tickMs = 100;
+  /** Server clock minus ours, ms. */
+  clockOffsetMs = 0;
+  newestFrameMs = 0;
+  framesApplied = 0;
+  framesLost = 0;
+  readonly #open = new Map<Kind, Open>();
+  readonly #byView = new Map<number, Open>();
+  #nextId = 1;
+  readonly #hosts: Hosts;
+  readonly #events: SessionEvents;
+
+  constructor(hosts: Hosts, events: SessionEvents) {
+    this.#hosts = hosts;
+    this.#events = events;
+  }
+
+  picture<K extends Kind>(kind: K): PictureOf[K] | null {
+    return (this.#open.get(kind)?.picture as PictureOf[K] | undefined) ?? null;
+  }
+
+  errorOf(kind: Kind): string | null {
+    return this.#open.get(kind)?.error ?? null;
+  }
+
+  intervalMs(kind: Kind): number {
+    return Math.max(this.tickMs, 1000 / (this.#open.get(kind)?.hz ?? 1));
+  }
+
+  want(request: ViewRequest): void {
+    const before = this.#open.get(request.kind);
+    if (before && JSON.stringify(before.request) === JSON.stringify(request)) return;
+    this.drop(request.kind);
+    const view: Open = {
+      id: this.#nextId++,
+      kind: request.kind,
+      request,
+      picture: newPicture(request.kind),
+      view: null,
+      hz: request.hz,
+      received: 0,
+      acked: 0,
+      error: null,
+    };
+    view.picture.restart();
+    this.#open.set(request.kind, view);
+    this.connection?.send({ op: "sub", id: view.id, view: request });
+  }
+
+  drop(kind: Kind): void {
+    const view = this.#open.get(kind);
+    if (!view) return;
+    this.#open.delete(kind);
+    if (view.view !== null) this.#byView.delete(view.view);
+    this.connection?.send({ op: "unsub", id: view.id });
+  }
+
+  /** To be called after paint; what was dropped counts too, or the server would stop. */
+  acknowledge(): void {
+    const frames: [number, number][] = [];
+    for (const view of this.#open.values()) {
+      if (view.received === view.acked) continue;
+      frames.push([view.id, view.received]);
+      view.acked = view.received;
+    }
+    if (frames.length > 0) this.connection?.send({ op: "ack", frames });
+  }
+
+  welcome(welcome: Welcome): void {
+    if (welcome.boot !== this.boot) this.#hosts.clear();
+    this.boot = welcome.boot;
+    this.tickMs = welcome.tick_ms;
+    this.clockOffsetMs = welcome.now - Date.now();
+    this.#byView.clear();
+    for (const view of this.#open.values()) {
+      view.view = null;
+      view.received = 0;
+      view.acked = 0;
+      view.error = null;
+      view.picture.restart();
+      this.connection?.send({ op: "sub", id: view.id, view: view.request });
+    }
+  }
+
+  text(message: ServerMessage): void {
+    switch (message.op) {
+      case "hosts":
+        return this.#hosts.announced(message);
+      case "hosts_patch":
+        return this.#hosts.patch(message);
+      case "schema":
+        return this.#schema(message);
+      case "err":
+        return this.#err(message);
+    }
+  }
+
+  binary(buffer: ArrayBuffer): void {
+    let frame: Frame;
+    try {
+      frame = parseFrame(buffer);
+    } catch {
+      this.framesLost += 1;
+      return;
+    }
+    const view = this.#byView.get(frame.view);
+    if (!view) return;
+    view.received = frame.seq;
+    const verdict = view.picture.take(frame);
+    if (verdict === "applied") this.#applied(frame);
+    else this.framesLost += 1;
+    if (verdict === "resync") this.connection?.send({ op: "resync", id: view.id });
+    this.#events.picture(view.kind);
+  }
+
+  #applied(frame: Frame): void {
+    this.framesApplied += 1;
+    this.newestFrameMs = frame.timeMs;
+    // No frame is from the future: a welcome that was long on its way made the offset too small.
+    this.clockOffsetMs = Math.max(this.clockOffsetMs, frame.timeMs - Date.now());
+  }
+
+  #schema(schema: Schema): void {
+    for (const view of this.#open.values()) {
+      if (view.id !== schema.id) continue;
+      if (view.view !== null) this.#byView.delete(view.view);
+      view.view = schema.view;
+      view.hz = schema.hz;
+      view.received = 0;
+      view.acked = 0;
+      view.error = null;
+      view.picture.restart();
+      this.#byView.set(schema.view, view);
+    }
+  }
+
+  #err(err: Err): void {
+    for (const view of this.#open.values()) {
+      if (view.id === err.id && err.code !== "unknown_id") {
+        view.error = err.message;
+        this.#events.picture(view.kind);
+      }
+    }
+  }
+}

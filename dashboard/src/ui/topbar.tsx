@@ -1,0 +1,141 @@
+// Who we are, whether this is now, how many hosts are well.
+
+import type { JSX } from "preact";
+import { useStore } from "../state";
+import { formatClock, formatCount } from "../util/format";
+import { Flag } from "../wire/frame";
+import type { Props } from "./app";
+
+const MARKS = { live: "●", late: "◐", lost: "○", still: "Ⅱ" } as const;
+
+export function TopBar({ wall }: Props): JSX.Element {
+  return (
+    <header class="topbar">
+      <h1>
+        <svg class="mark" viewBox="0 0 16 16" aria-hidden="true">
+          <path class="mark-low" d="M2 10h3v4H2z" />
+          <path class="mark-mid" d="M6.5 6h3v8h-3z" />
+          <path class="mark-high" d="M11 2h3v12h-3z" />
+        </svg>
+        Tidewall
+      </h1>
+      <Connection wall={wall} />
+      <Counts wall={wall} />
+      <Controls wall={wall} />
+    </header>
+  );
+}
+
+function Connection({ wall }: Props): JSX.Element {
+  const status = useStore(wall.store, (s) => s.status);
+  const asOfMs = useStore(wall.store, (s) => s.asOfMs);
+  const utc = useStore(wall.store, (s) => s.wish.utc);
+  const notes = useStore(wall.store, (s) => notesOf(s.flags, s.problem));
+  return (
+    <div class={`connection ${status.tone}`} data-testid="status" title={status.detail}>
+      <span class="dot" aria-hidden="true">
+        {MARKS[status.tone]}
+      </span>
+      <span class="words">{status.text}</span>
+      {status.canRetry && (
+        <button type="button" class="small" onClick={() => wall.retryNow()}>
+          now
+        </button>
+      )}
+      {asOfMs !== null && (
+        <span class="asof" data-testid="asof">
+          as of {formatClock(asOfMs, utc)} {utc ? "UTC" : ""}
+        </span>
+      )}
+      {status.tone === "lost" && <span class="why">{status.detail}</span>}
+      {notes !== "" && <span class="note">{notes}</span>}
+      <span class="sr" role="status" aria-live="polite">
+        {SPOKEN[status.tone]}
+      </span>
+    </div>
+  );
+}
+
+/** Spoken once a change: the words with their running seconds would never stop. */
+const SPOKEN = {
+  live: "Live",
+  late: "Delayed",
+  lost: "Connection lost, reconnecting",
+  still: "Paused",
+} as const;
+
+function notesOf(flags: number, problem: string | null): string {
+  const notes: string[] = [];
+  if (problem !== null) notes.push(problem);
+  if (flags & Flag.Partial) notes.push("a node is missing");
+  if (flags & Flag.Degraded) notes.push("server degraded");
+  if (flags & Flag.RateLowered) notes.push("rate lowered: this page is slow");
+  return notes.join(" · ");
+}
+
+function Counts({ wall }: Props): JSX.Element | null {
+  const counts = useStore(wall.store, (s) => s.counts);
+  if (counts === null) return <div class="counts" />;
+  return (
+    <dl class="counts" aria-label="Hosts by state">
+      <Count label="ok" mark="■" count={counts.ok} />
+      <Count label="stale" mark="▨" count={counts.stale} />
+      <Count label="down" mark="✕" count={counts.down} />
+    </dl>
+  );
+}
+
+interface CountProps {
+  readonly label: string;
+  readonly mark: string;
+  readonly count: number;
+}
+
+function Count({ label, mark, count }: CountProps): JSX.Element {
+  return (
+    <div class={count === 0 ? `count ${label} zero` : `count ${label}`} data-testid={`count-${label}`}>
+      <span class="shape" aria-hidden="true">
+        {mark}
+      </span>
+      <dd>{formatCount(count)}</dd>
+      <dt>{label}</dt>
+    </div>
+  );
+}
+
+function Controls({ wall }: Props): JSX.Element {
+  const utc = useStore(wall.store, (s) => s.wish.utc);
+  const theme = useStore(wall.store, (s) => s.wish.theme);
+  const paused = useStore(wall.store, (s) => s.paused);
+  const other = theme === "dark" ? "light" : "dark";
+  return (
+    <div class="controls">
+      <div class="switch" role="group" aria-label="Time zone">
+        <button type="button" aria-pressed={!utc} onClick={() => wall.change({ utc: false })}>
+          Local
+        </button>
+        <button type="button" aria-pressed={utc} onClick={() => wall.change({ utc: true })}>
+          UTC
+        </button>
+      </div>
+      <button
+        type="button"
+        class="icon"
+        aria-label={`Use the ${other} theme`}
+        title={`${other} theme (t)`}
+        onClick={() => wall.change({ theme: other })}
+      >
+        {theme === "dark" ? "☀" : "☾"}
+      </button>
+      <button
+        type="button"
+        class="pause"
+        aria-pressed={paused}
+        title="Space"
+        onClick={() => wall.togglePause()}
+      >
+        {paused ? "▶ Play" : "Ⅱ Pause"}
+      </button>
+    </div>
+  );
+}

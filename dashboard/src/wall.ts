@@ -1,0 +1,376 @@
+// Ties the parts together: wire to pictures, pictures to canvases, the rest to the store.
+
+import { Connection } from "./live/connection";
+import type { Outside, Phase } from "./live/connection";
+import type { FetchTable } from "./live/hosts";
+import { Hosts } from "./live/hosts";
+import type { ServerMessage, Welcome } from "./live/messages";
+import { Session } from "./live/session";
+import { describe, obstacleOf } from "./live/status";
+import { TopOrder } from "./live/top";
+import { LINES, LinesChart, SPAN_S } from "./lines/chart";
+import { History } from "./lines/history";
+import { tagKeys } from "./map/groups";
+import type { Pointed } from "./map/view";
+import { MapView } from "./map/view";
+import type { DrawerMetric, State, Wish } from "./state";
+import { EMPTY_DRAWER, Store, hashOfWish, initialState } from "./state";
+import { CHART_THEME, MAP_THEME } from "./ui/theme";
+import { describeByte } from "./util/scale";
+import type { Kind } from "./wire/picture";
+
+const LINES_HZ = 2;
+const TOP_ROWS = 20;
+const STATUS_INTERVAL_MS = 250;
+/** Ages of single metrics are not in binary frames: asked for while a drawer is open. */
+const AGES_INTERVAL_MS = 2_000;
+
+export interface WallOutside extends Outside {
+  fetchTable: FetchTable;
+  fetchAges(host: string): Promise<ReadonlyMap<string, number>>;
+  probe(): Promise<{ status: number }>;
+  setHash(hash: string): void;
+}
+
+export class Wall {
+  readonly store: Store<State>;
+  readonly hosts: Hosts;
+  readonly topOrder = new TopOrder();
+  readonly #session: Session;
+  readonly #connection: Connection;
+  readonly #outside: WallOutside;
+  readonly #history = new History(SPAN_S * LINES_HZ + 64, LINES.length);
+  readonly #mapHz: number;
+  #map: MapView | null = null;
+  #chart: LinesChart | null = null;
+  #frame = 0;
+  readonly #dirty = { map: false, lines: false };
+  #paintAges: number[] = [];
+  #paintAgeMs: number | null = null;
+  #obstacle: string | null = null;
+  #pointed: Pointed | null = null;
+  #cursor: number | null = null;
+  #ages: ReadonlyMap<string, number> = new Map();
+  #agesMs = Number.NEGATIVE_INFINITY;
+  #ticks = 0;
+
+  constructor(outside: WallOutside, wish: Wish, calm: boolean) {
+    this.#outside = outside;
+    this.#mapHz = calm ? 1 : 10;
+    this.store = new Store<State>(initialState(wish));
+    this.hosts = new Hosts(outside.fetchTable, () => this.#hostsChanged());
+    this.#session = new Session(this.hosts, { picture: (kind) => this.#picture(kind) });
+    this.#connection = new Connection(outside, {
+      phase: (phase) => this.#phase(phase),
+      welcome: (welcome: Welcome) => this.#session.welcome(welcome),
+      text: (message: ServerMessage) => this.#session.text(message),
+      binary: (buffer: ArrayBuffer) => this.#session.binary(buffer),
+    });
+    this.#session.connection = this.#connection;
+    this.#session.want({ kind: "stats", hz: 1 });
+    if (wish.metric !== "") this.#watchMetric(wish.metric);
+    if (wish.host !== "") this.openHost(wish.host);
+  }
+
+  start(hidden: boolean): void {
+    setInterval(() => this.#tick(), STATUS_INTERVAL_MS);
+    if (!hidden) this.#connection.connect();
+  }
+
+  attachMap(canvas: HTMLCanvasElement): void {
+    const { theme, group, search } = this.store.get().wish;
+    this.#map = new MapView(canvas, MAP_THEME[theme], this.hosts, {
+      pointed: (pointed) => this.#point(pointed),
+      chosen: (slot) => this.openHost(this.hosts.bySlot[slot]?.name ?? ""),
+      dirty: () => this.#request("map"),
+    });
+    this.#map.group = group;
+    this.#map.search = search;
+    this.#request("map");
+  }
+
+  attachLines(holder: HTMLElement): void {
+    this.#chart = new LinesChart(holder, this.#history, (index) => this.#readout(index));
+    this.#request("lines");
+  }
+
+  setHidden(hidden: boolean): void {
+    this.#connection.setHidden(hidden);
+    this.#tick();
+  }
+
+  togglePause(): void {
+    const paused = !this.#connection.paused;
+    this.#connection.setPaused(paused);
+    this.store.set({ paused });
+    this.#tick();
+  }
+
+  retryNow(): void {
+    this.#connection.connect();
+  }
+
+  change(change: Partial<Wish>): void {
+    const before = this.store.get().wish;
+    const wish = { ...before, ...change };
+    this.store.set({ wish });
+    this.#outside.setHash(hashOfWish(wish));
+    if (wish.metric !== before.metric) this.#watchMetric(wish.metric);
+    if (this.#map) {
+      this.#map.group = wish.group;
+      this.#map.search = wish.search;
+      if (wish.theme !== before.theme) this.#map.setTheme(MAP_THEME[wish.theme]);
+      this.store.set({ matches: this.#map.matchCount });
+    }
+    this.#request("map");
+    this.#request("lines");
+  }
+
+  /** The hash was changed from outside: a link, or the address bar. */
+  follow(wish: Wish): void {
+    const { host } = this.store.get().wish;
+    this.change({ ...wish, host, metric: wish.metric || this.store.get().wish.metric });
+    if (wish.host === host) return;
+    if (wish.host === "") this.closeHost();
+    else this.openHost(wish.host);
+  }
+
+  openFirstMatch(): void {
+    const slot = this.#map?.firstMatch ?? -1;
+    const host = this.hosts.bySlot[slot];
+    if (host) this.openHost(host.name);
+  }
+
+  openHost(host: string): void {
+    if (host === "") return;
+    this.#ages = new Map();
+    this.#agesMs = Number.NEGATIVE_INFINITY;
+    this.#session.want({ kind: "host", host, hz: LINES_HZ });
+    this.store.set({ drawer: { ...EMPTY_DRAWER, host } });
+    this.change({ host });
+    this.#select();
+  }
+
+  closeHost(): void {
+    this.#session.drop("host");
+    this.store.set({ drawer: null });
+    this.change({ host: "" });
+    this.#select();
+  }
+
+  #watchMetric(metric: string): void {
+    this.#history.clear();
+    this.topOrder.clear();
+    this.store.set({ top: [], percentiles: [], hover: null });
+    this.#session.want({ kind: "map", metric, hz: this.#mapHz });
+    const exprs = LINES.map((fn) => `${fn}(${metric})`);
+    this.#session.want({ kind: "lines", exprs, hz: LINES_HZ });
+    this.#session.want({ kind: "top", metric, n: TOP_ROWS, hz: LINES_HZ });
+  }
+
+  #phase(phase: Phase): void {
+    if (phase.name === "open") this.#obstacle = null;
+    else this.#history.gap();
+    if (phase.name === "waiting") this.#probe();
+    this.#request("lines");
+    this.#tick();
+  }
+
+  #probe(): void {
+    void obstacleOf(() => this.#outside.probe()).then((obstacle) => {
+      if (this.#connection.phase.name === "open") return;
+      this.#obstacle = obstacle;
+      this.#tick();
+    });
+  }
+
+  #picture(kind: Kind): void {
+    if (kind === "stats") this.#statsCame();
+    if (kind === "lines") this.#linesCame();
+    if (kind === "top") this.#topCame();
+    if (kind === "host") this.#hostCame();
+    this.#request(kind === "map" || kind === "lines" ? kind : null);
+  }
+
+  #statsCame(): void {
+    const stats = this.#session.picture("stats")?.stats;
+    if (!stats) return;
+    const metrics = Object.entries(stats.metrics).map(([name, metric]) => {
+      return { name, unit: metric.unit, hosts: metric.hosts };
+    });
+    this.store.set({ counts: stats.hosts, metrics });
+    if (this.store.get().wish.metric === "") {
+      const first = metrics.find(({ name }) => /^cpu/i.test(name)) ?? metrics[0];
+      if (first) this.change({ metric: first.name });
+    }
+  }
+
+  #linesCame(): void {
+    const picture = this.#session.picture("lines");
+    if (!picture?.whole) return;
+    const newest = this.#history.newestMs;
+    const late = newest !== null && picture.timeMs - newest > 3 * this.#session.intervalMs("lines");
+    if (late) this.#history.gap();
+    const { data, length } = picture.values;
+    this.#history.push(picture.timeMs, data.subarray(0, length));
+    if (this.#cursor === null) {
+      const percentiles = LINES.map((label, i) => ({ label, value: finite(picture.values.at(i)) }));
+      this.store.set({ percentiles });
+    }
+  }
+
+  #topCame(): void {
+    const picture = this.#session.picture("top");
+    if (!picture?.whole) return;
+    const top = this.topOrder.update(picture.slots, picture.values, performance.now());
+    this.store.set({ top });
+  }
+
+  #hostCame(): void {
+    const picture = this.#session.picture("host");
+    const drawer = this.store.get().drawer;
+    if (!picture?.info || !drawer || picture.info.host !== drawer.host) return;
+    const metrics = picture.info.metrics.map(({ name, unit }, i): DrawerMetric => {
+      return { name, unit, value: picture.values.at(i), ageMs: this.#ages.get(name) ?? null };
+    });
+    const { state, ageMs, intervalMs, info } = picture;
+    const known = info.slot !== null;
+    const change = { known, loaded: true, state, ageMs, intervalMs, tags: info.tags, metrics };
+    this.store.set({ drawer: { host: drawer.host, ...change } });
+  }
+
+  #hostsChanged(): void {
+    const keys = tagKeys(this.hosts.bySlot);
+    const same = keys.join("\n") === this.store.get().tagKeys.join("\n");
+    this.store.set({
+      hosts: this.hosts.count,
+      problem: this.hosts.problem,
+      matches: this.#map?.matchCount ?? null,
+      ...(same ? {} : { tagKeys: keys }),
+    });
+    this.#select();
+  }
+
+  #select(): void {
+    if (!this.#map) return;
+    const name = this.store.get().wish.host;
+    this.#map.selected = this.hosts.bySlot.find((host) => host?.name === name)?.slot ?? -1;
+    this.#request("map");
+  }
+
+  #point(pointed: Pointed | null): void {
+    this.#pointed = pointed;
+    this.#describePointed();
+  }
+
+  #describePointed(): void {
+    const pointed = this.#pointed;
+    const host = pointed === null ? undefined : this.hosts.bySlot[pointed.slot];
+    const picture = this.#session.picture("map");
+    if (pointed === null || !host || !picture) {
+      if (this.store.get().hover !== null) this.store.set({ hover: null });
+      return;
+    }
+    const byte = picture.values.at(pointed.slot);
+    const value = describeByte(byte, picture.lo, picture.hi, this.#unit());
+    const state = picture.states.at(pointed.slot);
+    this.store.set({ hover: { ...pointed, name: host.name, tags: host.tags, value, state } });
+  }
+
+  #readout(index: number | null): void {
+    this.#cursor = index;
+    if (index === null || !this.#chart) {
+      if (this.store.get().cursorMs !== null) this.store.set({ cursorMs: null });
+      return;
+    }
+    const { timeMs, values } = this.#chart.valuesAt(index);
+    const percentiles = LINES.map((label, i) => ({ label, value: values[i] ?? null }));
+    this.store.set({ cursorMs: timeMs, percentiles });
+  }
+
+  #unit(): string {
+    const { metrics, wish } = this.store.get();
+    return metrics.find(({ name }) => name === wish.metric)?.unit ?? "";
+  }
+
+  /** One loop for all canvases; without a change it does not run. */
+  #request(what: "map" | "lines" | null): void {
+    if (what !== null) this.#dirty[what] = true;
+    if (this.#frame === 0) this.#frame = requestAnimationFrame(() => this.#paint());
+  }
+
+  #paint(): void {
+    this.#frame = 0;
+    const { wish, scale } = this.store.get();
+    if (this.#dirty.map && this.#map) {
+      this.#dirty.map = false;
+      const picture = this.#session.picture("map");
+      this.#map.paint(picture);
+      if (picture && (picture.lo !== scale.lo || picture.hi !== scale.hi)) {
+        this.store.set({ scale: { lo: picture.lo, hi: picture.hi } });
+      }
+    }
+    if (this.#dirty.lines && this.#chart) {
+      this.#dirty.lines = false;
+      const look = { theme: CHART_THEME[wish.theme], utc: wish.utc, unit: this.#unit() };
+      const end = this.#session.newestFrameMs || Date.now();
+      this.#chart.paint(look, end / 1000);
+    }
+    this.#session.acknowledge();
+    const age = this.#ageMs();
+    if (age !== null) this.#paintAges.push(age);
+  }
+
+  #ageMs(): number | null {
+    const { newestFrameMs, clockOffsetMs } = this.#session;
+    if (newestFrameMs === 0) return null;
+    return Math.max(0, Date.now() + clockOffsetMs - newestFrameMs);
+  }
+
+  #tick(): void {
+    this.#ticks += 1;
+    if (this.#ticks % 2 === 0 && this.#paintAges.length > 0) {
+      const sorted = this.#paintAges.sort((a, b) => a - b);
+      this.#paintAgeMs = sorted[sorted.length >> 1] ?? null;
+      this.#paintAges = [];
+    }
+    const map = this.#session.picture("map");
+    const status = describe({
+      phase: this.#connection.phase,
+      paused: this.#connection.paused,
+      now: Date.now(),
+      ageMs: this.#ageMs(),
+      paintAgeMs: this.#paintAgeMs ?? this.#ageMs(),
+      intervalMs: this.#session.intervalMs(map ? "map" : "stats"),
+      whole: map?.whole ?? true,
+      obstacle: this.#obstacle,
+    });
+    const asOfMs = status.grey && this.#session.newestFrameMs ? this.#session.newestFrameMs : null;
+    const problem = this.hosts.problem ?? this.#session.errorOf("map");
+    const before = this.store.get();
+    const same = JSON.stringify(status) === JSON.stringify(before.status);
+    const flags = map?.flags ?? 0;
+    this.store.set({ asOfMs, problem, flags, ...(same ? {} : { status }) });
+    this.#describePointed();
+    this.#askAges();
+  }
+
+  #askAges(): void {
+    const host = this.store.get().drawer?.host;
+    const due = performance.now() - this.#agesMs >= AGES_INTERVAL_MS;
+    if (!host || !due || this.#connection.paused || this.#connection.phase.name !== "open") return;
+    this.#agesMs = performance.now();
+    this.#outside.fetchAges(host).then(
+      (ages) => {
+        if (this.store.get().drawer?.host === host) this.#ages = ages;
+      },
+      () => {
+        this.#ages = new Map();
+      },
+    );
+  }
+}
+
+function finite(value: number): number | null {
+  return Number.isNaN(value) ? null : value;
+}
