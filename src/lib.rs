@@ -12,9 +12,27 @@
 //! matrix of host slots and columns. What is shown is encoded once and written many times.
 //! Imports point down this list only.
 
-pub mod clock;
-pub mod duration;
-pub mod limits;
+pub mod run;
+
+pub mod cli;
+
+pub mod config;
+
+pub mod server;
+
+pub mod connection;
+
+pub mod route;
+
+pub mod auth;
+
+pub mod endpoint;
+
+pub mod decode;
+
+pub mod catalog;
+
+pub mod ring;
 
 pub mod sample;
 
@@ -24,4 +42,16 @@ pub mod broadcast;
 
 pub mod frame;
 
+pub mod observe;
+
+pub mod reject;
+
 pub mod agent;
+
+pub mod duration;
+
+pub mod clock;
+
+pub mod limits;
+
+pub use run::run;

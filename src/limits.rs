@@ -235,6 +235,8 @@ pub const CONNECTIONS_FD_PERCENT: u64 = 90;
 pub const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time that connections get to finish what they began when a stop is asked for.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_millis(1_500);
+/// Time the aggregator gives the cores to close their rings: twice what they take at most.
+pub const RINGS_TIMEOUT: Duration = Duration::from_millis(3_000);
 
 // ---- sending side ---------------------------------------------------------------------------
 

@@ -46,6 +46,10 @@ impl Counter {
         self.0.store(n, Relaxed);
     }
 
+    pub fn raise_to(&self, n: u64) {
+        self.set(n.max(self.get()));
+    }
+
     pub fn get(&self) -> u64 {
         self.0.load(Relaxed)
     }

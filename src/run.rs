@@ -39,7 +39,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let done = match cli.command {
         Command::Serve(args) => serve(&args),
         Command::Demo(args) => demo(args),
-        Command::Agent(args) => agent::run(args).map_err(Into::into),
+        Command::Agent(args) => agent::run(&args).map_err(Into::into),
         Command::Fleet(args) => return agent::fleet::main(args),
     };
     match done {

@@ -32,7 +32,7 @@ use crate::clock::{Clock, Now};
 use crate::frame::view::View;
 use crate::frame::views::Views;
 use crate::limits::{
-    DRAIN_BATCH, DRAIN_INTERVAL, DRAIN_TIMEOUT, QUESTION_BUDGET, QUESTIONS_MAX, RING_CAPACITY,
+    DRAIN_BATCH, DRAIN_INTERVAL, QUESTION_BUDGET, QUESTIONS_MAX, RING_CAPACITY, RINGS_TIMEOUT,
 };
 use crate::observe::Aggregated;
 use crate::ring::Consumer;
@@ -130,7 +130,7 @@ impl Desk {
         }
         let since_ms = *stop_ms.get_or_insert(now.mono_ms);
         let waited_ms = now.mono_ms.saturating_sub(since_ms);
-        waited_ms >= millis(DRAIN_TIMEOUT) || self.inputs.rings.iter().all(Consumer::is_abandoned)
+        millis(RINGS_TIMEOUT) <= waited_ms || self.inputs.rings.iter().all(Consumer::is_abandoned)
     }
 
     /// Before draining: whoever asks after its sample was accepted finds it in the answer.
@@ -156,10 +156,7 @@ impl Desk {
             }
         }
         let samples = self.fleet.totals().samples;
-        self.inputs
-            .aggregated
-            .samples
-            .store(samples, Ordering::Relaxed);
+        self.inputs.aggregated.samples.set(samples);
         samples - before
     }
 
@@ -193,8 +190,8 @@ impl Desk {
         let Some(late_ms) = self.pace.take(now.mono_ms, 0) else {
             return;
         };
-        let lateness = &self.inputs.aggregated.tick_lateness_us_max;
-        lateness.fetch_max(late_ms * 1_000, Ordering::Relaxed);
+        let counters = &self.inputs.aggregated;
+        counters.tick_lateness_us_max.raise_to(late_ms * 1_000);
         self.publish(now, false);
     }
 
@@ -211,10 +208,9 @@ impl Desk {
             (&counters.hosts_down, u64::from(totals.hosts.down)),
             (&counters.series, totals.series as u64),
             (&counters.series_folded, totals.folded),
-            (&counters.columns, totals.columns as u64),
         ];
         for (counter, value) in stores {
-            counter.store(value, Ordering::Relaxed);
+            counter.set(value);
         }
     }
 }
@@ -312,8 +308,8 @@ mod tests {
         running.stop.store(true, Ordering::Release);
         running.producers.clear();
         running.thread.join().unwrap();
-        assert_eq!(running.aggregated.samples.load(Ordering::Relaxed), 20);
-        assert!(running.aggregated.ticks.load(Ordering::Relaxed) > 0);
+        assert_eq!(running.aggregated.samples.get(), 20);
+        assert!(running.aggregated.ticks.get() > 0);
     }
 
     #[test]
@@ -331,10 +327,7 @@ mod tests {
             &aggregated.series,
             &aggregated.hosts_ok,
         ];
-        assert_eq!(
-            totals.map(|total| total.load(Ordering::Relaxed)),
-            [30_000, 300, 300]
-        );
+        assert_eq!(totals.map(|total| total.get()), [30_000, 300, 300]);
     }
 
     #[test]
@@ -343,6 +336,6 @@ mod tests {
         running.send(0, "a", &[1.0]);
         running.stop.store(true, Ordering::Release);
         running.thread.join().unwrap();
-        assert_eq!(running.aggregated.samples.load(Ordering::Relaxed), 1);
+        assert_eq!(running.aggregated.samples.get(), 1);
     }
 }

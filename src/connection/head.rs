@@ -21,7 +21,8 @@ pub struct Request<'b> {
     pub accept_encoding: Option<&'b [u8]>,
     pub preflight: bool,
     pub upgrade: Option<Upgrade<'b>>,
-    minor: u8,
+    /// HTTP/1.minor.
+    pub minor: u8,
 }
 
 /// The fields of a WebSocket handshake (RFC 6455 section 4.2.1).

@@ -10,10 +10,21 @@ const DOC: &str = r#"{"server_id":1,"metric_type":"cpu","value":53.2,"unit":"%"}
 fn a_post_is_on_the_wall_within_two_ticks() {
     let node = Node::start(&[]);
     let answer = node.connect().post(DOC).unwrap();
-    assert_eq!((answer.status, answer.body.as_str()), (201, r#"{"accepted":1}"#));
-    assert!(answer.head.contains("\r\nContent-Type: application/json\r\n"), "{}", answer.head);
+    assert_eq!(
+        (answer.status, answer.body.as_str()),
+        (201, r#"{"accepted":1}"#)
+    );
+    assert!(
+        answer
+            .head
+            .contains("\r\nContent-Type: application/json\r\n"),
+        "{}",
+        answer.head
+    );
     let posted = Instant::now();
-    eventually("the sample", || node.snapshot("")["metrics"]["cpu"]["max"] == 53.2);
+    eventually("the sample", || {
+        node.snapshot("")["metrics"]["cpu"]["max"] == 53.2
+    });
     // Seen, not asserted: machines are shared.
     eprintln!("on the wall after {:?}", posted.elapsed());
     let host = node.snapshot("?kind=host&host=1");
@@ -32,7 +43,12 @@ fn pipelined_requests_are_answered_in_order() {
     let post = format!("POST /api/metrics HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n");
     let get = "GET /api/snapshot HTTP/1.1\r\nHost: x\r\n\r\n";
     let missing = "GET /api/none HTTP/1.1\r\nHost: x\r\n\r\n";
-    http.send(format!("{post}{DOC}{get}{missing}{post}{DOC}").repeat(20).as_bytes()).unwrap();
+    http.send(
+        format!("{post}{DOC}{get}{missing}{post}{DOC}")
+            .repeat(20)
+            .as_bytes(),
+    )
+    .unwrap();
     for _ in 0..20 {
         let statuses: Vec<u16> = (0..4).map(|_| http.read().unwrap().status).collect();
         assert_eq!(statuses, [201, 200, 404, 201]);
@@ -53,8 +69,15 @@ fn ends_of_connections() {
     let refused = http.ask("GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\nGET / HTTP/1.1\r\n");
     let refused = refused.unwrap();
     assert_eq!(refused.status, 400);
-    assert!(refused.body.contains("\"reason\":\"bad_host\""), "{}", refused.body);
-    assert!(http.is_closed(), "what follows a refused head is never read as a request");
+    assert!(
+        refused.body.contains("\"reason\":\"bad_host\""),
+        "{}",
+        refused.body
+    );
+    assert!(
+        http.is_closed(),
+        "what follows a refused head is never read as a request"
+    );
 
     // The answer must arrive although the peer is still sending.
     let mut http = node.connect();
@@ -89,10 +112,22 @@ fn head_options_continue_and_conditional() {
     };
     let friend = http.ask(&preflight("http://friend.example")).unwrap();
     assert_eq!(friend.status, 204);
-    assert!(friend.head.contains("Access-Control-Allow-Origin: http://friend.example\r\n"));
-    assert!(friend.head.contains("Access-Control-Allow-Methods: POST, OPTIONS\r\n"));
+    assert!(
+        friend
+            .head
+            .contains("Access-Control-Allow-Origin: http://friend.example\r\n")
+    );
+    assert!(
+        friend
+            .head
+            .contains("Access-Control-Allow-Methods: POST, OPTIONS\r\n")
+    );
     let foe = http.ask(&preflight("http://foe.example")).unwrap();
-    assert!(!foe.head.contains("Access-Control"), "CORS is off by default: {}", foe.head);
+    assert!(
+        !foe.head.contains("Access-Control"),
+        "CORS is off by default: {}",
+        foe.head
+    );
 
     let mut http = node.connect();
     let length = DOC.len();
@@ -102,12 +137,18 @@ fn head_options_continue_and_conditional() {
     );
     assert_eq!(http.ask(&head).unwrap().status, 100);
     assert_eq!(http.ask(DOC).unwrap().status, 201);
-    let refused = http.ask(&head.replace("/api/metrics", "/api/none")).unwrap();
+    let refused = http
+        .ask(&head.replace("/api/metrics", "/api/none"))
+        .unwrap();
     assert_eq!(refused.status, 404, "refused by its head alone");
     assert!(http.is_closed());
 
     let hosts = node.get("/api/hosts");
-    let etag = hosts.head.lines().find_map(|line| line.strip_prefix("ETag: ")).unwrap();
+    let etag = hosts
+        .head
+        .lines()
+        .find_map(|line| line.strip_prefix("ETag: "))
+        .unwrap();
     let again = format!("GET /api/hosts HTTP/1.1\r\nHost: x\r\nIf-None-Match: {etag}\r\n\r\n");
     assert_eq!(node.connect().ask(&again).unwrap().status, 304);
 }
@@ -119,9 +160,13 @@ fn a_slow_head_and_a_dribbled_body_are_timed_out() {
     head.send(b"GET / HTTP/1.1\r\n").unwrap();
     let mut body = node.connect();
     let began = Instant::now();
-    body.send(b"POST /api/metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 9999\r\n\r\n{").unwrap();
+    body.send(b"POST /api/metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 9999\r\n\r\n{")
+        .unwrap();
     assert_eq!(body.read().unwrap().status, 408);
-    assert!(Duration::from_secs(5) <= began.elapsed(), "the grace was kept");
+    assert!(
+        Duration::from_secs(5) <= began.elapsed(),
+        "the grace was kept"
+    );
     assert_eq!(head.read().unwrap().status, 408);
     assert!(head.is_closed() && body.is_closed());
 }
@@ -131,8 +176,14 @@ fn own_metrics_are_open_metrics() {
     let node = Node::start(&[]);
     node.connect().post(DOC).unwrap();
     let answer = node.get("/metrics");
-    assert!(answer.head.contains("application/openmetrics-text; version=1.0.0"));
+    assert!(
+        answer
+            .head
+            .contains("application/openmetrics-text; version=1.0.0")
+    );
     assert!(answer.body.ends_with("# EOF\n"));
     assert_eq!(node.metric("tidewall_samples_accepted_total"), 1);
-    eventually("the fold", || node.metric("tidewall_samples_aggregated_total") == 1);
+    eventually("the fold", || {
+        node.metric("tidewall_samples_aggregated_total") == 1
+    });
 }

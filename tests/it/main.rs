@@ -6,4 +6,6 @@
     reason = "a test that panics has said what it had to say"
 )]
 
+mod http;
+mod support;
 mod tidy;

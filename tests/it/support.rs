@@ -20,13 +20,22 @@ pub struct Node {
 impl Node {
     pub fn start(flags: &[&str]) -> Node {
         let mut child = Command::new(env!("CARGO_BIN_EXE_tidewall"))
-            .args(["serve", "--listen", "127.0.0.1:0", "--cores", "2", "--no-pin"])
+            .args([
+                "serve",
+                "--listen",
+                "127.0.0.1:0",
+                "--cores",
+                "2",
+                "--no-pin",
+            ])
             .args(flags)
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
         let mut line = String::new();
-        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        BufReader::new(child.stdout.as_mut().unwrap())
+            .read_line(&mut line)
+            .unwrap();
         let address = line.trim().strip_prefix("listening on http://").unwrap();
         let address = address.trim_end_matches('/').parse().unwrap();
         let node = Node { address, child };
@@ -38,11 +47,15 @@ impl Node {
         let stream = TcpStream::connect(self.address).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_nodelay(true).unwrap();
-        Http { reader: BufReader::new(stream) }
+        Http {
+            reader: BufReader::new(stream),
+        }
     }
 
     pub fn get(&self, target: &str) -> Answer {
-        self.connect().ask(&format!("GET {target} HTTP/1.1\r\nHost: x\r\n\r\n")).unwrap()
+        self.connect()
+            .ask(&format!("GET {target} HTTP/1.1\r\nHost: x\r\n\r\n"))
+            .unwrap()
     }
 
     pub fn snapshot(&self, query: &str) -> Value {
@@ -64,10 +77,14 @@ impl Node {
     }
 
     pub fn web_socket(&self, path: &str, protocol: Option<&str>) -> Live {
-        let mut request = format!("ws://{}{path}", self.address).into_client_request().unwrap();
+        let mut request = format!("ws://{}{path}", self.address)
+            .into_client_request()
+            .unwrap();
         if let Some(protocol) = protocol {
             let protocol = protocol.parse().unwrap();
-            request.headers_mut().insert("sec-websocket-protocol", protocol);
+            request
+                .headers_mut()
+                .insert("sec-websocket-protocol", protocol);
         }
         let stream = TcpStream::connect(self.address).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -83,7 +100,13 @@ impl Node {
 
     pub fn signal(&self, signal: &str) {
         let pid = self.pid().to_string();
-        assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
+        assert!(
+            Command::new("kill")
+                .args([signal, &pid])
+                .status()
+                .unwrap()
+                .success()
+        );
     }
 
     pub fn wait(&mut self) -> ExitStatus {
@@ -139,10 +162,16 @@ impl Http {
             }
         }
         let status = head.split(' ').nth(1)?.parse().ok()?;
-        let length = head.lines().find_map(|line| line.strip_prefix("Content-Length: "));
+        let length = head
+            .lines()
+            .find_map(|line| line.strip_prefix("Content-Length: "));
         let mut body = vec![0; length.map_or(0, |length| length.parse().unwrap())];
         self.reader.read_exact(&mut body).ok()?;
-        Some(Answer { status, head, body: String::from_utf8_lossy(&body).into_owned() })
+        Some(Answer {
+            status,
+            head,
+            body: String::from_utf8_lossy(&body).into_owned(),
+        })
     }
 
     /// True when the peer closed and nothing more was to be read.
