@@ -1,8 +1,9 @@
 //! The ring beside `rtrb`, per record: one at a time, and in batches of 64.
 //!
 //! `ping` fills and empties on one thread: the cost of the instructions. `threads` does so from two
-//! pinned threads: the cost of the cache lines that travel. Every contender folds every field of
-//! every record, in order. `-- --test` runs each once at smoke size.
+//! pinned threads: mostly the cost of the cache lines that travel, in the server's ring and in one
+//! that stays in a core's second-level cache, where every line comes from the other core. Every
+//! contender folds every field of every record, in order. `-- --test` runs each once at smoke size.
 
 use std::hint::{black_box, spin_loop};
 use std::thread;
@@ -10,23 +11,26 @@ use std::time::{Duration, Instant};
 
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main};
+use crossbeam_utils::CachePadded;
+use tidewall::limits::RING_CAPACITY;
 use tidewall::ring;
 use tidewall::sample::Sample;
 
-const CAPACITY: usize = 4_096;
+/// 96 KiB.
+const SMALL_CAPACITY: usize = 4_096;
 const BATCH: u32 = 64;
 const SAMPLES: u32 = 1 << 20;
 const SAMPLES_SMOKE: u32 = 1 << 12;
 
 /// One way over a ring.
 trait Way {
-    type Producer: Send + 'static;
-    type Consumer: Send + 'static;
+    type Producer: Send;
+    type Consumer: Send;
     const NAME: &str;
     /// Records that one `put` moves, or none.
     const STEP: u32;
 
-    fn ends() -> (Self::Producer, Self::Consumer);
+    fn ends(capacity: usize) -> (Self::Producer, Self::Consumer);
     fn put(producer: &mut Self::Producer, first: u32) -> bool;
     /// Folds at most `STEP` records into `sum`; returns their number.
     fn take(consumer: &mut Self::Consumer, sum: &mut u64) -> u32;
@@ -40,8 +44,8 @@ impl Way for OursSingle {
     const NAME: &str = "ours_single";
     const STEP: u32 = 1;
 
-    fn ends() -> (Self::Producer, Self::Consumer) {
-        ring::ring(CAPACITY)
+    fn ends(capacity: usize) -> (Self::Producer, Self::Consumer) {
+        ring::ring(capacity)
     }
 
     fn put(producer: &mut Self::Producer, first: u32) -> bool {
@@ -65,8 +69,8 @@ impl Way for RtrbSingle {
     const NAME: &str = "rtrb_single";
     const STEP: u32 = 1;
 
-    fn ends() -> (Self::Producer, Self::Consumer) {
-        rtrb::RingBuffer::new(CAPACITY)
+    fn ends(capacity: usize) -> (Self::Producer, Self::Consumer) {
+        rtrb::RingBuffer::new(capacity)
     }
 
     fn put(producer: &mut Self::Producer, first: u32) -> bool {
@@ -90,8 +94,8 @@ impl Way for OursBatch {
     const NAME: &str = "ours_batch64";
     const STEP: u32 = BATCH;
 
-    fn ends() -> (Self::Producer, Self::Consumer) {
-        ring::ring(CAPACITY)
+    fn ends(capacity: usize) -> (Self::Producer, Self::Consumer) {
+        ring::ring(capacity)
     }
 
     fn put(producer: &mut Self::Producer, first: u32) -> bool {
@@ -118,8 +122,8 @@ impl Way for RtrbBatch {
     const NAME: &str = "rtrb_chunk64";
     const STEP: u32 = BATCH;
 
-    fn ends() -> (Self::Producer, Self::Consumer) {
-        rtrb::RingBuffer::new(CAPACITY)
+    fn ends(capacity: usize) -> (Self::Producer, Self::Consumer) {
+        rtrb::RingBuffer::new(capacity)
     }
 
     fn put(producer: &mut Self::Producer, first: u32) -> bool {
@@ -142,7 +146,7 @@ impl Way for RtrbBatch {
 }
 
 fn ping<W: Way>(group: &mut BenchmarkGroup<'_, WallTime>) {
-    let (mut producer, mut consumer) = W::ends();
+    let (mut producer, mut consumer) = W::ends(SMALL_CAPACITY);
     let mut sum = 0;
     group.throughput(Throughput::Elements(u64::from(BATCH)));
     group.bench_function(W::NAME, |bench| {
@@ -156,38 +160,49 @@ fn ping<W: Way>(group: &mut BenchmarkGroup<'_, WallTime>) {
     black_box(sum);
 }
 
-fn threads<W: Way>(group: &mut BenchmarkGroup<'_, WallTime>, samples: u32) {
+fn threads<W: Way>(group: &mut BenchmarkGroup<'_, WallTime>, capacity: usize, samples: u32) {
+    let (producer, consumer) = W::ends(capacity);
+    // Both ends keep an index: side by side they would share a line.
+    let mut ends = (CachePadded::new(producer), CachePadded::new(consumer));
+    // A lap around the ring first: `rtrb` leaves the first touch of its memory to the records.
+    cross::<W>(&mut ends, capacity as u32);
     group.throughput(Throughput::Elements(u64::from(samples)));
     group.bench_function(W::NAME, |bench| {
-        bench.iter_custom(|rounds| (0..rounds).map(|_| cross::<W>(samples)).sum());
+        bench.iter_custom(|rounds| (0..rounds).map(|_| cross::<W>(&mut ends, samples)).sum());
     });
 }
 
+type Ends<W> = (
+    CachePadded<<W as Way>::Producer>,
+    CachePadded<<W as Way>::Consumer>,
+);
+
 /// Time until `samples` records have been folded by the other thread.
-fn cross<W: Way>(samples: u32) -> Duration {
-    let (mut producer, mut consumer) = W::ends();
+fn cross<W: Way>(ends: &mut Ends<W>, samples: u32) -> Duration {
+    let (producer, consumer) = (&mut *ends.0, &mut *ends.1);
     let started = Instant::now();
-    let filling = thread::spawn(move || {
-        pin(0);
-        for first in (0..samples).step_by(W::STEP as usize) {
-            while !W::put(&mut producer, first) {
-                spin_loop();
+    let (sum, ended) = thread::scope(|scope| {
+        scope.spawn(move || {
+            pin(0);
+            for first in (0..samples).step_by(W::STEP as usize) {
+                while !W::put(producer, first) {
+                    spin_loop();
+                }
             }
-        }
-    });
-    let emptying = thread::spawn(move || {
-        pin(1);
-        let (mut sum, mut taken) = (0, 0);
-        while taken < samples {
-            match W::take(&mut consumer, &mut sum) {
-                0 => spin_loop(),
-                n => taken += n,
+        });
+        let emptying = scope.spawn(move || {
+            pin(1);
+            let (mut sum, mut taken) = (0, 0);
+            while taken < samples {
+                match W::take(consumer, &mut sum) {
+                    0 => spin_loop(),
+                    n => taken += n,
+                }
             }
-        }
-        (sum, Instant::now())
+            (sum, Instant::now())
+        });
+        emptying.join().expect("the consumer ends")
     });
-    let (sum, ended) = emptying.join().expect("the consumer ends");
-    filling.join().expect("the producer ends");
     let expected = (0..samples).fold(0, |sum, number| fold(sum, &sample(number)));
     assert_eq!(sum, expected, "records were lost or torn");
     ended - started
@@ -233,12 +248,14 @@ fn benches(criterion: &mut Criterion) {
 
     let smoke = std::env::args().any(|argument| argument == "--test");
     let samples = if smoke { SAMPLES_SMOKE } else { SAMPLES };
-    let mut group = criterion.benchmark_group("ring/threads");
-    threads::<OursSingle>(&mut group, samples);
-    threads::<RtrbSingle>(&mut group, samples);
-    threads::<OursBatch>(&mut group, samples);
-    threads::<RtrbBatch>(&mut group, samples);
-    group.finish();
+    for capacity in [SMALL_CAPACITY, RING_CAPACITY] {
+        let mut group = criterion.benchmark_group(format!("ring/threads-{capacity}"));
+        threads::<OursSingle>(&mut group, capacity, samples);
+        threads::<RtrbSingle>(&mut group, capacity, samples);
+        threads::<OursBatch>(&mut group, capacity, samples);
+        threads::<RtrbBatch>(&mut group, capacity, samples);
+        group.finish();
+    }
 }
 
 criterion_group!(ring_benches, benches);

@@ -3,7 +3,10 @@
 //! The models hold for the ring and must not hold for any twin (`tests/ring.rs`).
 
 #![allow(dead_code, reason = "the models need less than the server does")]
-#![allow(clippy::duplicate_mod, reason = "the models are compiled beside each twin")]
+#![allow(
+    clippy::duplicate_mod,
+    reason = "the models are compiled beside each twin"
+)]
 
 pub mod models;
 #[path = "../../src/ring.rs"]
