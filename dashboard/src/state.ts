@@ -59,6 +59,7 @@ export interface State {
   readonly percentiles: readonly Percentile[];
   /** Time under the chart's cursor; null: the newest. */
   readonly cursorMs: number | null;
+  readonly spanS: number;
   readonly top: readonly TopRow[];
   readonly hover: Hover | null;
   readonly drawer: Drawer | null;
@@ -130,6 +131,7 @@ export function initialState(wish: Wish): State {
     scale: { lo: 0, hi: 100 },
     percentiles: [],
     cursorMs: null,
+    spanS: 60,
     top: [],
     hover: null,
     drawer: null,

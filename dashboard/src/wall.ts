@@ -7,7 +7,7 @@ import { Hosts } from "./live/hosts";
 import type { ServerMessage, Welcome } from "./live/messages";
 import { Session } from "./live/session";
 import { describe, obstacleOf } from "./live/status";
-import { TopOrder } from "./live/top";
+import { TOP_SHOWN, TopOrder } from "./live/top";
 import { LINES, LinesChart, SPAN_S } from "./lines/chart";
 import { History } from "./lines/history";
 import { tagKeys } from "./map/groups";
@@ -20,7 +20,8 @@ import { describeByte } from "./util/scale";
 import type { Kind } from "./wire/picture";
 
 const LINES_HZ = 2;
-const TOP_ROWS = 20;
+/** Twice what is shown: a row that is held in its place still has a value when it sank a little. */
+const TOP_ROWS = 2 * TOP_SHOWN;
 const STATUS_INTERVAL_MS = 250;
 /** Ages of single metrics are not in binary frames: asked for while a drawer is open. */
 const AGES_INTERVAL_MS = 2_000;
@@ -314,7 +315,8 @@ export class Wall {
       this.#dirty.lines = false;
       const look = { theme: CHART_THEME[wish.theme], utc: wish.utc, unit: this.#unit() };
       const end = this.#session.newestFrameMs || Date.now();
-      this.#chart.paint(look, end / 1000);
+      const spanS = this.#chart.paint(look, end / 1000);
+      if (spanS !== this.store.get().spanS) this.store.set({ spanS });
     }
     this.#session.acknowledge();
     const age = this.#ageMs();

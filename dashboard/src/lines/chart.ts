@@ -3,10 +3,12 @@
 import uPlot from "uplot";
 import "uplot/dist/uPlot.min.css";
 import type { ChartTheme } from "../ui/theme";
-import { formatClock, formatNumber } from "../util/format";
+import { formatClock, formatTick } from "../util/format";
 import type { History } from "./history";
 
 export const SPAN_S = 600;
+/** The window grows in these steps, so that a young chart is not an empty one. */
+const WINDOWS_S = [60, 120, 300, SPAN_S] as const;
 export const LINES = ["p50", "p95", "p99", "max"] as const;
 const DASHES: readonly (number[] | null)[] = [null, null, null, [4, 3]];
 const FONT = "11px system-ui, sans-serif";
@@ -32,7 +34,8 @@ export class LinesChart {
     new ResizeObserver(() => this.#plot?.setSize(this.#size())).observe(holder);
   }
 
-  paint(look: ChartLook, nowS: number): void {
+  /** Answers the seconds that the chart spans. */
+  paint(look: ChartLook, nowS: number): number {
     this.#history.fill(this.#data);
     const data = this.#data as unknown as uPlot.AlignedData;
     if (this.#plot === null || !sameLook(look, this.#look)) {
@@ -41,10 +44,13 @@ export class LinesChart {
       this.#plot = new uPlot(this.#options(look), data, this.#holder);
     }
     const plot = this.#plot;
+    const ageS = nowS - (this.#data[0]?.[0] ?? nowS);
+    const span = WINDOWS_S.find((window) => window >= ageS) ?? SPAN_S;
     plot.batch(() => {
       plot.setData(data, false);
-      plot.setScale("x", { min: nowS - SPAN_S, max: nowS });
+      plot.setScale("x", { min: nowS - span, max: nowS });
     });
+    return span;
   }
 
   /** Values of all lines at a point of the history, for the readout while pointing. */
@@ -74,7 +80,7 @@ export class LinesChart {
           return {
             label,
             stroke: look.theme.lines[i] ?? look.theme.axis,
-            width: 1,
+            width: 1.5,
             points: { show: false },
             ...(dash ? { dash } : {}),
           };
@@ -94,20 +100,22 @@ function axes(look: ChartLook): uPlot.Axis[] {
       grid: { stroke: grid, width: 1 },
       size: 24,
       space: 90,
-      values: (_, ticks) => ticks.map((tick) => formatClock(tick * 1000, look.utc)),
+      values: (_, ticks) => timeLabels(ticks, look.utc),
     },
     {
       ...common,
       grid: { stroke: grid, width: 1 },
       size: 48,
       space: 28,
-      values: (_, ticks) => ticks.map((tick) => tickLabel(tick, look.unit)),
+      values: (_, ticks) => ticks.map((tick) => formatTick(tick, look.unit)),
     },
   ];
 }
 
-function tickLabel(tick: number, unit: string): string {
-  return Math.abs(tick) < 1000 && Number.isInteger(tick) ? String(tick) : formatNumber(tick, unit);
+/** Seconds only where there are ticks between the minutes. */
+function timeLabels(ticks: readonly number[], utc: boolean): string[] {
+  const minutes = ticks.every((tick) => tick % 60 === 0);
+  return ticks.map((tick) => formatClock(tick * 1000, utc).slice(0, minutes ? 5 : 8));
 }
 
 function range(max: number | null, unit: string): uPlot.Range.MinMax {

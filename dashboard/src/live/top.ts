@@ -6,6 +6,7 @@ export interface TopRow {
   readonly value: number | null;
 }
 
+export const TOP_SHOWN = 24;
 const SORT_INTERVAL_MS = 1_000;
 
 export class TopOrder {
@@ -24,7 +25,8 @@ export class TopOrder {
     const due = nowMs - this.#sortedMs >= SORT_INTERVAL_MS && !this.held;
     if (due || this.#rows.length === 0) {
       this.#sortedMs = nowMs;
-      this.#rows = Array.from(slots, (slot, i) => ({ slot, value: values[i] ?? null }));
+      const shown = Array.from(slots).slice(0, TOP_SHOWN);
+      this.#rows = shown.map((slot, i) => ({ slot, value: values[i] ?? null }));
       return this.#rows;
     }
     const now = new Map<number, number>();

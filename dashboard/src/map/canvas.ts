@@ -2,12 +2,13 @@
 // a frame of 10,000 hosts is 10,000 table look-ups and one `drawImage` a group. What has a shape
 // (gaps, hatching, crosses, outlines) is drawn over it as a few whole paths.
 
-import { HostState } from "../wire/frame";
+import { HostState, VALUE_NONE } from "../wire/frame";
 import type { MapPicture } from "../wire/picture";
 import type { Group, Layout } from "./layout";
-import { cellOf } from "./layout";
+import { NO_LAYOUT, cellAt, cellOf } from "./layout";
 import type { Surface } from "./palette";
-import { css, pixelTable } from "./palette";
+import { css, inkOn, pixelTable } from "./palette";
+import { shortByte } from "../util/scale";
 
 export interface MapTheme extends Surface {
   readonly title: string;
@@ -26,6 +27,8 @@ export interface Marks {
 
 /** From this cell size on (device pixels), gaps and shapes can be told apart. */
 const SHAPES_FROM = 5;
+/** From this cell size on (CSS pixels), a cell says its value. */
+const NUMBERS_FROM = 30;
 
 export class MapCanvas {
   readonly #canvas: HTMLCanvasElement;
@@ -37,7 +40,9 @@ export class MapCanvas {
   #theme: MapTheme;
   #bright: Uint32Array;
   #dim: Uint32Array;
-  #layout: Layout = { groups: [], cell: 0, imageWidth: 0, imageHeight: 0 };
+  #layout: Layout = NO_LAYOUT;
+  /** The shorter side of a cell. */
+  #cell = 0;
   #gaps: CanvasPattern | null = null;
   #hatch: CanvasPattern | null = null;
   #ratio = 1;
@@ -64,6 +69,7 @@ export class MapCanvas {
 
   setLayout(layout: Layout, width: number, height: number, ratio: number): void {
     this.#layout = layout;
+    this.#cell = Math.min(layout.cellWidth, layout.cellHeight);
     this.#ratio = ratio;
     if (this.#canvas.width !== width) this.#canvas.width = width;
     if (this.#canvas.height !== height) this.#canvas.height = height;
@@ -85,14 +91,15 @@ export class MapCanvas {
     this.#imageContext.putImageData(this.#pixels, 0, 0);
     context.imageSmoothingEnabled = false;
     for (const group of this.#layout.groups) this.#drawGroup(group);
-    if (this.#layout.cell >= SHAPES_FROM) this.#drawShapes();
+    if (this.#cell >= SHAPES_FROM) this.#drawShapes();
+    if (this.#cell >= NUMBERS_FROM * this.#ratio) this.#drawNumbers(picture, marks);
     this.#outline(marks.selected, 2);
     this.#outline(marks.hover, 1);
   }
 
   #fill(group: Group, picture: MapPicture, marks: Marks): void {
     const { columns, imageY, slots } = group;
-    const { cell, imageWidth } = this.#layout;
+    const { cellWidth, cellHeight, imageWidth } = this.#layout;
     const values = picture.values;
     const states = picture.states;
     for (let i = 0; i < slots.length; i++) {
@@ -105,18 +112,17 @@ export class MapCanvas {
       this.#words[(imageY + row) * imageWidth + column] = word;
       if (state !== HostState.Stale && state !== HostState.Down) continue;
       const shaped = state === HostState.Stale ? this.#stale : this.#down;
-      shaped.push(group.cellsX + column * cell, group.cellsY + row * cell);
+      shaped.push(group.cellsX + column * cellWidth, group.cellsY + row * cellHeight);
     }
   }
 
   #drawGroup(group: Group): void {
     const context = this.#context;
-    const { cell } = this.#layout;
     const { columns, rows, cellsX, cellsY, imageY } = group;
-    const width = columns * cell;
-    const height = rows * cell;
+    const width = columns * this.#layout.cellWidth;
+    const height = rows * this.#layout.cellHeight;
     context.drawImage(this.#image, 0, imageY, columns, rows, cellsX, cellsY, width, height);
-    if (this.#gaps !== null && cell >= SHAPES_FROM - 1) {
+    if (this.#gaps !== null && this.#cell >= SHAPES_FROM - 1) {
       context.save();
       context.translate(cellsX, cellsY);
       context.fillStyle = this.#gaps;
@@ -145,58 +151,91 @@ export class MapCanvas {
   }
 
   #drawShapes(): void {
+    const gap = gapOf(this.#cell);
+    const width = this.#layout.cellWidth - gap;
+    const height = this.#layout.cellHeight - gap;
+    this.#hatchStale(width, height);
+    this.#crossDown(width, height);
+  }
+
+  #hatchStale(width: number, height: number): void {
+    if (this.#hatch === null || this.#stale.length === 0) return;
     const context = this.#context;
-    const { cell } = this.#layout;
-    const gap = gapOf(cell);
-    if (this.#hatch !== null && this.#stale.length > 0) {
-      context.beginPath();
-      for (let i = 0; i < this.#stale.length; i += 2) {
-        context.rect(this.#stale[i] ?? 0, this.#stale[i + 1] ?? 0, cell - gap, cell - gap);
-      }
-      context.fillStyle = this.#hatch;
-      context.fill();
+    context.beginPath();
+    for (let i = 0; i < this.#stale.length; i += 2) {
+      context.rect(this.#stale[i] ?? 0, this.#stale[i + 1] ?? 0, width, height);
     }
+    context.fillStyle = this.#hatch;
+    context.fill();
+  }
+
+  #crossDown(width: number, height: number): void {
     if (this.#down.length === 0) return;
-    const inset = Math.max(1, Math.round(cell * 0.2));
-    const far = cell - gap - inset;
+    const context = this.#context;
+    const arm = this.#cell * 0.28;
     context.beginPath();
     for (let i = 0; i < this.#down.length; i += 2) {
-      const x = this.#down[i] ?? 0;
-      const y = this.#down[i + 1] ?? 0;
-      context.moveTo(x + inset, y + inset);
-      context.lineTo(x + far, y + far);
-      context.moveTo(x + far, y + inset);
-      context.lineTo(x + inset, y + far);
+      const x = (this.#down[i] ?? 0) + width / 2;
+      const y = (this.#down[i + 1] ?? 0) + height / 2;
+      context.moveTo(x - arm, y - arm);
+      context.lineTo(x + arm, y + arm);
+      context.moveTo(x + arm, y - arm);
+      context.lineTo(x - arm, y + arm);
     }
     context.strokeStyle = this.#theme.cross;
-    context.lineWidth = Math.max(1, cell * 0.13);
+    context.lineWidth = Math.max(1, this.#cell * 0.13);
     context.stroke();
+  }
+
+  #drawNumbers(picture: MapPicture, marks: Marks): void {
+    const context = this.#context;
+    const { cellWidth, cellHeight } = this.#layout;
+    const size = Math.round(Math.min(this.#cell * 0.3, 15 * this.#ratio));
+    context.font = `500 ${size}px system-ui, sans-serif`;
+    context.textAlign = "center";
+    context.textBaseline = "middle";
+    for (const group of this.#layout.groups) {
+      group.slots.forEach((slot, i) => {
+        const byte = picture.values.at(slot);
+        const shown = picture.states.at(slot) === HostState.Ok && byte !== VALUE_NONE;
+        if (!shown || (marks.matches !== null && !marks.matches.has(slot))) return;
+        const { x, y } = cellAt(this.#layout, group, i);
+        context.fillStyle = inkOn(byte);
+        const text = shortByte(byte, picture.lo, picture.hi);
+        context.fillText(text, x + cellWidth / 2, y + cellHeight / 2);
+      });
+    }
+    context.textAlign = "start";
   }
 
   #outline(slot: number, width: number): void {
     const cell = slot < 0 ? null : cellOf(this.#layout, slot);
     if (cell === null) return;
     const context = this.#context;
-    const size = Math.max(this.#layout.cell - gapOf(this.#layout.cell), 4 * this.#ratio);
+    const gap = gapOf(this.#cell);
+    const least = 4 * this.#ratio;
     const line = width * this.#ratio;
+    const wide = Math.max(this.#layout.cellWidth - gap, least) + 2 * line;
+    const high = Math.max(this.#layout.cellHeight - gap, least) + 2 * line;
     context.strokeStyle = this.#theme.edge;
     context.lineWidth = line * 3;
-    context.strokeRect(cell.x - line, cell.y - line, size + 2 * line, size + 2 * line);
+    context.strokeRect(cell.x - line, cell.y - line, wide, high);
     context.strokeStyle = this.#theme.outline;
     context.lineWidth = line;
-    context.strokeRect(cell.x - line, cell.y - line, size + 2 * line, size + 2 * line);
+    context.strokeRect(cell.x - line, cell.y - line, wide, high);
   }
 
   #makePatterns(): void {
-    const cell = Math.max(1, Math.floor(this.#layout.cell));
-    const gap = gapOf(cell);
-    this.#gaps = tile(this.#context, cell, (context) => {
+    const width = Math.max(1, Math.floor(this.#layout.cellWidth));
+    const height = Math.max(1, Math.floor(this.#layout.cellHeight));
+    const gap = gapOf(this.#cell);
+    this.#gaps = tile(this.#context, width, height, (context) => {
       context.fillStyle = css(this.#theme.panel);
-      context.fillRect(cell - gap, 0, gap, cell);
-      context.fillRect(0, cell - gap, cell, gap);
+      context.fillRect(width - gap, 0, gap, height);
+      context.fillRect(0, height - gap, width, gap);
     });
     const step = Math.max(3, Math.round(2.5 * this.#ratio));
-    this.#hatch = tile(this.#context, step, (context) => {
+    this.#hatch = tile(this.#context, step, step, (context) => {
       context.fillStyle = css(this.#theme.panel);
       for (let i = 0; i < step; i++) context.fillRect(i, step - 1 - i, 1, 1);
     });
@@ -216,12 +255,13 @@ function context2d(canvas: HTMLCanvasElement): CanvasRenderingContext2D {
 
 function tile(
   target: CanvasRenderingContext2D,
-  size: number,
+  width: number,
+  height: number,
   draw: (context: CanvasRenderingContext2D) => void,
 ): CanvasPattern | null {
   const canvas = document.createElement("canvas");
-  canvas.width = size;
-  canvas.height = size;
+  canvas.width = width;
+  canvas.height = height;
   draw(context2d(canvas));
   return target.createPattern(canvas, "repeat");
 }

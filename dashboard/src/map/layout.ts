@@ -1,4 +1,4 @@
-// Where each host's cell is: groups as an ordered strip treemap, one cell size for all.
+// Where each host's cell is: groups side by side in rows of equal height, one cell size for all.
 //
 // All lengths are device pixels. Slots keep their order inside a group and groups are ordered by
 // name, so that a host stays where it is while the fleet does.
@@ -24,7 +24,9 @@ export interface Group extends Members {
 
 export interface Layout {
   readonly groups: readonly Group[];
-  readonly cell: number;
+  /** A cell is this wide and high, edges included; nearly square. */
+  readonly cellWidth: number;
+  readonly cellHeight: number;
   readonly imageWidth: number;
   readonly imageHeight: number;
 }
@@ -37,145 +39,148 @@ export interface Room {
   readonly cellMax: number;
 }
 
-interface Rect {
-  x: number;
-  y: number;
-  width: number;
-  height: number;
+/** Groups that stand side by side: `tall` cells high, together as wide as the room. */
+interface Row {
+  readonly groups: readonly Members[];
+  readonly tall: number;
 }
 
-/** Each try feeds the cell size it found back into the share that titles and edges need. */
-const TRIES = 5;
 const CELL_MIN = 0.25;
-/** A group's area counts as at least this share of the whole, so that its title can be read. */
-const SHARE_MIN = 0.012;
+/** How far a cell may leave the square to fill what whole pixels would leave empty. */
+const STRETCH_MAX = 1.3;
+export const NO_LAYOUT: Layout = {
+  groups: [],
+  cellWidth: 0,
+  cellHeight: 0,
+  imageWidth: 0,
+  imageHeight: 0,
+};
 
+/** The largest cell with which all hosts fit: equal cells can be compared by eye. */
 export function layOut(members: readonly Members[], room: Room): Layout {
   const groups = members.filter((group) => group.slots.length > 0);
   const total = groups.reduce((sum, group) => sum + group.slots.length, 0);
-  if (total === 0 || room.width < 1 || room.height < 1) {
-    return { groups: [], cell: 0, imageWidth: 0, imageHeight: 0 };
+  if (total === 0 || room.width < 1 || room.height < 1) return NO_LAYOUT;
+  const splits = groups.map((_, i) => split(groups, total, i + 1));
+  const roomy = Math.floor(Math.sqrt((room.width * room.height) / total));
+  let cell = roomy < 1 ? 0.5 : Math.min(room.cellMax, roomy);
+  for (;;) {
+    const best = squarest(splits, cell, room);
+    if (best !== null) return place(best, cell, room);
+    if (cell <= CELL_MIN) return place(stack(groups, cell, room), cell, room);
+    cell = cell > 1 ? Math.ceil(cell) - 1 : cell / 2;
   }
-  let cell = Math.sqrt((room.width * room.height) / total);
-  let best: { cell: number; rects: Rect[] } | null = null;
-  for (let i = 0; i < TRIES; i++) {
-    const rects = strips(weights(groups, total, cell, room), room.width, room.height);
-    cell = commonCell(groups, rects, room);
-    if (best === null || cell > best.cell) best = { cell, rects };
-  }
-  return place(groups, best?.rects ?? [], best?.cell ?? CELL_MIN, room);
 }
 
-function weights(groups: readonly Members[], total: number, cell: number, room: Room): number[] {
-  const least = total * SHARE_MIN * cell * cell;
-  return groups.map(({ slots }) => {
-    const side = Math.sqrt(slots.length) * cell;
-    const frame = (room.titleHeight + 2 * room.padding) * side + 2 * room.padding * side;
-    return Math.max(least, side * side + frame + cell * side);
-  });
-}
-
-/**
- * Ordered strip treemap (Bederson, Shneiderman, Wattenberg 2002): fills rows from the top, starts a
- * new one when the mean aspect ratio would get worse.
- */
-export function strips(sizes: readonly number[], width: number, height: number): Rect[] {
-  const scale = (width * height) / sizes.reduce((sum, size) => sum + size, 0);
-  const rects: Rect[] = [];
-  let y = 0;
-  let strip: number[] = [];
-  const close = (): void => {
-    const rowHeight = strip.reduce((sum, area) => sum + area, 0) / width;
-    let x = 0;
-    for (const area of strip) {
-      rects.push({ x, y, width: area / rowHeight, height: rowHeight });
-      x += area / rowHeight;
+/** In order, cut where a row has its share of the hosts. May give fewer rows than asked for. */
+function split(groups: readonly Members[], total: number, rows: number): Members[][] {
+  const cut: Members[][] = [];
+  let row: Members[] = [];
+  let before = 0;
+  for (const group of groups) {
+    const middle = before + group.slots.length / 2;
+    if (row.length > 0 && middle > (total * (cut.length + 1)) / rows) {
+      cut.push(row);
+      row = [];
     }
-    y += rowHeight;
-    strip = [];
-  };
-  for (const size of sizes) {
-    const area = size * scale;
-    if (strip.length > 0 && aspect([...strip, area], width) > aspect(strip, width)) close();
-    strip.push(area);
+    row.push(group);
+    before += group.slots.length;
   }
-  close();
-  return rects;
+  cut.push(row);
+  return cut;
 }
 
-function aspect(strip: readonly number[], width: number): number {
-  const height = strip.reduce((sum, area) => sum + area, 0) / width;
-  const ratios = strip.map((area) => {
-    const ratio = area / height / height;
-    return ratio > 1 ? ratio : 1 / ratio;
-  });
-  return ratios.reduce((sum, ratio) => sum + ratio, 0) / ratios.length;
+/** Of the ways to split that fit the room, the one whose groups are nearest to squares. */
+function squarest(splits: readonly Members[][][], cell: number, room: Room): Row[] | null {
+  let best: { rows: Row[]; oblong: number } | null = null;
+  for (const cut of splits) {
+    const rows = cut.map((groups) => rowOf(groups, cell, room)).filter((row) => row !== null);
+    const height = rows.reduce((sum, row) => sum + rowHeight(row, cell, room), 0);
+    if (rows.length < cut.length || height > room.height) continue;
+    const oblong = rows.reduce((sum, row) => sum + oblongness(row), 0);
+    if (best === null || oblong < best.oblong) best = { rows, oblong };
+  }
+  return best?.rows ?? null;
 }
 
-function inner(rect: Rect, room: Room): { width: number; height: number } {
-  return {
-    width: Math.max(1, Math.floor(rect.width - 2 * room.padding)),
-    height: Math.max(1, Math.floor(rect.height - room.titleHeight - 2 * room.padding)),
-  };
+/** 0 for squares; a group twice as wide as high counts like one twice as high as wide. */
+function oblongness(row: Row): number {
+  return row.groups.reduce((sum, group) => {
+    const columns = Math.ceil(group.slots.length / row.tall);
+    return sum + Math.abs(Math.log(columns / row.tall));
+  }, 0);
 }
 
-/** The largest size at which every group's hosts fit: equal cells can be compared by eye. */
-function commonCell(groups: readonly Members[], rects: readonly Rect[], room: Room): number {
-  let cell = room.cellMax;
-  groups.forEach((group, i) => {
-    const rect = rects[i];
-    if (!rect) return;
-    const { width, height } = inner(rect, room);
-    while (cell > CELL_MIN && !fits(group.slots.length, width, height, cell)) cell = smaller(cell);
-  });
-  return cell;
+function rowHeight(row: Row, cellHeight: number, room: Room): number {
+  return row.tall * cellHeight + room.titleHeight + 2 * room.padding;
 }
 
-function fits(hosts: number, width: number, height: number, cell: number): boolean {
-  return Math.floor(width / cell) * Math.floor(height / cell) >= hosts;
+/** The lowest height at which these groups fit side by side; null: not even as single columns. */
+function rowOf(groups: readonly Members[], cell: number, room: Room): Row | null {
+  const wide = Math.floor((room.width - groups.length * 2 * room.padding) / cell);
+  if (wide < groups.length) return null;
+  const total = groups.reduce((sum, group) => sum + group.slots.length, 0);
+  let tall = Math.ceil(total / wide);
+  while (columnsOf(groups, tall) > wide) tall += 1;
+  return { groups, tall };
 }
 
-function smaller(cell: number): number {
-  return cell > 1 ? Math.ceil(cell) - 1 : cell / 2;
+function columnsOf(groups: readonly Members[], tall: number): number {
+  return groups.reduce((sum, group) => sum + Math.ceil(group.slots.length / tall), 0);
 }
 
-function place(
-  members: readonly Members[],
-  rects: readonly Rect[],
-  cell: number,
-  room: Room,
-): Layout {
+/** Nothing fits: one below the other, past the edge. Only a fleet larger than its pixels. */
+function stack(groups: readonly Members[], cell: number, room: Room): Row[] {
+  const wide = Math.max(1, Math.floor((room.width - 2 * room.padding) / cell));
+  return groups.map((group) => ({ groups: [group], tall: Math.ceil(group.slots.length / wide) }));
+}
+
+function place(rows: readonly Row[], cell: number, room: Room): Layout {
+  const [cellWidth, cellHeight] = stretch(rows, cell, room);
   const groups: Group[] = [];
   let imageWidth = 0;
   let imageY = 0;
-  members.forEach((group, i) => {
-    const rect = rects[i];
-    if (!rect) return;
-    const columns = Math.max(1, Math.floor(inner(rect, room).width / cell));
-    const rows = Math.ceil(group.slots.length / columns);
-    groups.push({
-      ...group,
-      x: Math.round(rect.x),
-      y: Math.round(rect.y),
-      width: Math.round(rect.width),
-      height: Math.round(rect.height),
-      cellsX: Math.round(rect.x + room.padding),
-      cellsY: Math.round(rect.y + room.padding + room.titleHeight),
-      columns,
-      rows,
-      imageY,
-    });
-    imageWidth = Math.max(imageWidth, columns);
-    imageY += rows;
+  let y = 0;
+  for (const row of rows) {
+    const height = rowHeight(row, cellHeight, room);
+    let x = 0;
+    for (const members of row.groups) {
+      const columns = Math.ceil(members.slots.length / row.tall);
+      const tall = Math.ceil(members.slots.length / columns);
+      const width = columns * cellWidth + 2 * room.padding;
+      const cellsX = x + room.padding;
+      const cellsY = y + room.padding + room.titleHeight;
+      const where = { x, y, width, height, cellsX, cellsY, columns, rows: tall, imageY };
+      groups.push({ ...members, ...where });
+      imageWidth = Math.max(imageWidth, columns);
+      imageY += tall;
+      x += width;
+    }
+    y += height;
+  }
+  return { groups, cellWidth, cellHeight, imageWidth, imageHeight: imageY };
+}
+
+/** Whole pixels only, so that no cell is blurred or larger than its neighbour. */
+function stretch(rows: readonly Row[], cell: number, room: Room): [number, number] {
+  if (cell < 1) return [cell, cell];
+  const most = Math.floor(Math.min(cell * STRETCH_MAX, room.cellMax));
+  const wide = rows.map(({ groups, tall }) => {
+    const left = room.width - groups.length * 2 * room.padding;
+    return Math.floor(left / columnsOf(groups, tall));
   });
-  return { groups, cell, imageWidth, imageHeight: imageY };
+  const frames = rows.length * (room.titleHeight + 2 * room.padding);
+  const tall = rows.reduce((sum, row) => sum + row.tall, 0);
+  const high = Math.floor((room.height - frames) / tall);
+  const within = (size: number): number => Math.max(cell, Math.min(most, size));
+  return [within(Math.min(...wide)), within(high)];
 }
 
 /** The slot drawn at a point, or -1. */
 export function slotAt(layout: Layout, x: number, y: number): number {
   for (const group of layout.groups) {
-    const column = Math.floor((x - group.cellsX) / layout.cell);
-    const row = Math.floor((y - group.cellsY) / layout.cell);
+    const column = Math.floor((x - group.cellsX) / layout.cellWidth);
+    const row = Math.floor((y - group.cellsY) / layout.cellHeight);
     if (column < 0 || row < 0 || column >= group.columns || row >= group.rows) continue;
     return group.slots[row * group.columns + column] ?? -1;
   }
@@ -199,8 +204,8 @@ export function cellOf(layout: Layout, slot: number): Cell | null {
 }
 
 export function cellAt(layout: Layout, group: Group, index: number): Cell {
-  const x = group.cellsX + (index % group.columns) * layout.cell;
-  const y = group.cellsY + Math.floor(index / group.columns) * layout.cell;
+  const x = group.cellsX + (index % group.columns) * layout.cellWidth;
+  const y = group.cellsY + Math.floor(index / group.columns) * layout.cellHeight;
   return { group, index, x, y };
 }
 

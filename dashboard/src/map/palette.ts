@@ -82,3 +82,9 @@ export function pixelTable(surface: Surface, dim: boolean): Uint32Array {
   }
   return table;
 }
+
+/** Text over a map byte's colour, soft enough not to outshout the colour. */
+export function inkOn(byte: number): string {
+  const share = byte === VALUE_ABOVE ? 1 : byte === VALUE_BELOW ? 0 : byte / VALUE_MAX;
+  return share > 0.5 ? "rgb(12 16 22 / 80%)" : "rgb(255 255 255 / 82%)";
+}

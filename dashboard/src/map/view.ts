@@ -6,11 +6,11 @@ import type { MapTheme } from "./canvas";
 import { MapCanvas } from "./canvas";
 import { groupHosts, parseSearch } from "./groups";
 import type { Layout } from "./layout";
-import { cellOf, layOut, neighbour, slotAt } from "./layout";
+import { NO_LAYOUT, cellOf, layOut, neighbour, slotAt } from "./layout";
 
 const TITLE_PX = 20;
 const PADDING_PX = 6;
-const CELL_PX_MAX = 44;
+const CELL_PX_MAX = 64;
 
 export interface Pointed {
   readonly slot: number;
@@ -31,7 +31,7 @@ export class MapView {
   readonly #painter: MapCanvas;
   readonly #hosts: Hosts;
   readonly #events: MapEvents;
-  #layout: Layout = { groups: [], cell: 0, imageWidth: 0, imageHeight: 0 };
+  #layout: Layout = NO_LAYOUT;
   #laidOutFor = "";
   #searchedFor = "";
   #matches: Set<number> | null = null;
@@ -82,7 +82,7 @@ export class MapView {
     const cell = slot < 0 ? null : cellOf(this.#layout, slot);
     if (cell === null) return null;
     const ratio = this.#ratio();
-    return { slot, x: cell.x / ratio, y: (cell.y + this.#layout.cell) / ratio };
+    return { slot, x: cell.x / ratio, y: (cell.y + this.#layout.cellHeight) / ratio };
   }
 
   #layOutAgain(): void {

@@ -47,6 +47,13 @@ function Body({ drawer, choose }: BodyProps): JSX.Element {
       <Facts drawer={drawer} />
       <div class="rows">
         <table>
+          <colgroup>
+            <col />
+            <col class="bars" />
+            <col class="numbers" />
+            <col class="units" />
+            <col class="numbers" />
+          </colgroup>
           <thead>
             <tr>
               <th>Metric</th>

@@ -10,6 +10,7 @@ import { unitOf } from "./toolbar";
 export function LinesPanel({ wall }: Props): JSX.Element {
   const holder = useRef<HTMLDivElement>(null);
   const metric = useStore(wall.store, (s) => s.wish.metric);
+  const spanS = useStore(wall.store, (s) => s.spanS);
   useEffect(() => {
     if (holder.current) wall.attachLines(holder.current);
   }, [wall]);
@@ -17,7 +18,7 @@ export function LinesPanel({ wall }: Props): JSX.Element {
     <section class="panel lines" aria-label="Fleet percentiles">
       <header>
         <h2>
-          Fleet <b>{metric}</b> <small>last 10 min in this tab</small>
+          Fleet <b>{metric}</b> <small>last {spanS / 60} min, as seen by this tab</small>
         </h2>
         <Readout wall={wall} />
       </header>

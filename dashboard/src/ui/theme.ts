@@ -37,11 +37,11 @@ export const CHART_THEME: Readonly<Record<Theme, ChartTheme>> = {
   dark: {
     axis: "#8897a6",
     grid: "#1d2630",
-    lines: ["#6f93c4", "#c3b06a", "#ffe04a", "#ff7d5c"],
+    lines: ["#6f93c4", "#4fc0b0", "#ffe04a", "#ff7d5c"],
   },
   light: {
     axis: "#5d6b78",
     grid: "#e6eaee",
-    lines: ["#2f5fa3", "#8a7423", "#b88600", "#c8330f"],
+    lines: ["#2f5fa3", "#0f7a6e", "#b88600", "#c8330f"],
   },
 };

@@ -5,7 +5,7 @@ import { useEffect, useRef } from "preact/hooks";
 import { rampAt } from "../map/palette";
 import type { State } from "../state";
 import { useStore } from "../state";
-import { formatCount, formatNumber } from "../util/format";
+import { formatCount, formatTick } from "../util/format";
 import type { Props } from "./app";
 
 export function Toolbar({ wall }: Props): JSX.Element {
@@ -100,10 +100,10 @@ function Legend({ wall }: Props): JSX.Element {
   const unit = useStore(wall.store, unitOf);
   return (
     <div class="legend">
-      <span class="num">{formatNumber(scale.lo, unit)}</span>
+      <span class="num">{formatTick(scale.lo, unit)}</span>
       <Ramp />
       <span class="num">
-        {formatNumber(scale.hi, unit)} {unit}
+        {formatTick(scale.hi, unit)} {unit}
       </span>
       <span class="key">
         <i class="swatch stale" />

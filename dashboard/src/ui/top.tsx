@@ -2,6 +2,7 @@
 
 import type { JSX } from "preact";
 import type { Host } from "../live/hosts";
+import { css, rampAt } from "../map/palette";
 import { useStore } from "../state";
 import { formatNumber } from "../util/format";
 import type { Props } from "./app";
@@ -15,6 +16,7 @@ export function TopPanel({ wall }: Props): JSX.Element {
   const rows = useStore(wall.store, (s) => s.top);
   const metric = useStore(wall.store, (s) => s.wish.metric);
   const unit = useStore(wall.store, unitOf);
+  const { lo, hi } = useStore(wall.store, (s) => s.scale);
   const open = useStore(wall.store, (s) => s.wish.host);
   const full = unit === "%" ? 100 : Math.max(...rows.map(({ value }) => value ?? 0), 0);
   const hold = (held: boolean): void => {
@@ -30,6 +32,12 @@ export function TopPanel({ wall }: Props): JSX.Element {
       </header>
       <div class="rows" onPointerEnter={() => hold(true)} onPointerLeave={() => hold(false)}>
         <table>
+          <colgroup>
+            <col />
+            <col class="bars" />
+            <col class="numbers" />
+            <col class="tags" />
+          </colgroup>
           <thead class="sr">
             <tr>
               <th>Host</th>
@@ -48,6 +56,7 @@ export function TopPanel({ wall }: Props): JSX.Element {
                   name={name}
                   tags={tagsOf(host)}
                   value={value === null ? "–" : formatNumber(value, unit)}
+                  colour={css(rampAt(((value ?? lo) - lo) / (hi - lo)))}
                   share={full > 0 && value !== null ? Math.max(0, value / full) : 0}
                   selected={name === open}
                   choose={() => wall.openHost(host?.name ?? "")}
@@ -67,11 +76,12 @@ interface RowProps {
   readonly tags: string;
   readonly value: string;
   readonly share: number;
+  readonly colour: string;
   readonly selected: boolean;
   readonly choose: () => void;
 }
 
-function Row({ name, tags, value, share, selected, choose }: RowProps): JSX.Element {
+function Row({ name, tags, value, share, colour, selected, choose }: RowProps): JSX.Element {
   return (
     <tr class={selected ? "selected" : ""} onClick={choose}>
       <td class="host">
@@ -80,7 +90,7 @@ function Row({ name, tags, value, share, selected, choose }: RowProps): JSX.Elem
         </button>
       </td>
       <td class="bar" aria-hidden="true">
-        <i style={{ transform: `scaleX(${Math.min(1, share)})` }} />
+        <i style={{ transform: `scaleX(${Math.min(1, share)})`, background: colour }} />
       </td>
       <td class="num">{value}</td>
       <td class="tags">{tags}</td>

@@ -27,10 +27,16 @@ function digits(value: number): string {
   return value.toExponential(1);
 }
 
+/** Ends of scales and ticks: whole numbers as they are. */
+export function formatTick(value: number, unit: string): string {
+  const whole = Number.isInteger(value) && Math.abs(value) < 1000;
+  return whole ? String(value) : formatNumber(value, unit).replace(/\.0+(?=\D|$)/, "");
+}
+
 export function formatValue(value: number | null | undefined, unit: string): string {
   const number = formatNumber(value, unit);
   if (unit === "" || number === "–") return number;
-  return unit === "%" ? `${number} %` : `${number} ${unit}`;
+  return `${number} ${unit}`;
 }
 
 /** `84 ms`, `2.3 s`, `4 min`, `3 h`. */

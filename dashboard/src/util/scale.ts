@@ -21,3 +21,9 @@ export function describeByte(byte: number, lo: number, hi: number, unit: string)
   const decimals = Math.min(6, Math.max(0, Math.ceil(-Math.log10(step))));
   return `≈ ${value.toFixed(decimals)}${suffix}`;
 }
+
+/** A byte in the three or four characters that fit a cell. */
+export function shortByte(byte: number, lo: number, hi: number): string {
+  const value = valueOf(byte === VALUE_BELOW ? 0 : Math.min(byte, VALUE_MAX), lo, hi) ?? lo;
+  return hi - lo >= 20 && Math.abs(value) < 1000 ? value.toFixed(0) : formatNumber(value);
+}

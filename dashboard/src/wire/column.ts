@@ -86,10 +86,12 @@ export class Column<T extends Values = Values> {
     const indices = valuesAt(frame.buffer, dtype, section.offset, section.n);
     const from = section.offset + align8(section.n * width);
     const values = valuesAt(frame.buffer, this.#dtype, from, section.n);
+    let least = 0;
     for (let i = 0; i < section.n; i++) {
       const index = indices[i] ?? 0;
-      if (index >= this.length) throw new WireError("index past the column's end");
+      if (index < least || index >= this.length) throw new WireError("index out of its place");
       this.data[index] = values[i] ?? 0;
+      least = index + 1;
     }
   }
 

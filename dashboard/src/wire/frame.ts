@@ -81,8 +81,9 @@ function parseSections(data: DataView, count: number): Section[] {
     if (at + SECTION_BYTES > data.byteLength) throw new WireError("section header cut off");
     const length = data.getUint32(at + 8, true);
     const offset = at + SECTION_BYTES;
-    if (offset + length > data.byteLength) throw new WireError("section payload cut off");
-    sections.push({
+    const padded = align8(length);
+    if (offset + padded > data.byteLength) throw new WireError("section payload cut off");
+    const section = {
       encoding: data.getUint8(at),
       dtype: data.getUint8(at + 1),
       column: data.getUint16(at + 2, true),
@@ -90,15 +91,49 @@ function parseSections(data: DataView, count: number): Section[] {
       length,
       aux: data.getUint32(at + 12, true),
       offset,
-    });
-    at = offset + align8(length);
+    };
+    at = offset + padded;
+    const expected = payloadBytes(section);
+    if (expected === null) continue;
+    if (expected !== length) throw new WireError("section's length and count contradict");
+    sections.push(section);
   }
+  if (at !== data.byteLength) throw new WireError("bytes after the last section");
   return sections;
+}
+
+/** What the count says the payload is long; null for an encoding of a newer server: skipped. */
+function payloadBytes(section: Section): number | null {
+  const { aux, dtype, encoding, length, n } = section;
+  switch (encoding) {
+    case Encoding.Full:
+    case Encoding.Append:
+    case Encoding.Stats:
+      return n * widthOf(dtype);
+    case Encoding.Bitmap:
+      return align8(Math.ceil(aux / 8)) + n * widthOf(dtype);
+    case Encoding.List16:
+      return align8(n * 2) + n * widthOf(dtype);
+    case Encoding.List32:
+      return align8(n * 4) + n * widthOf(dtype);
+    case Encoding.Top:
+      return align8(n * 4) + n * 8;
+    case Encoding.Json:
+      return length;
+    default:
+      return null;
+  }
+}
+
+function widthOf(dtype: number): number {
+  const width = [1, 2, 4, 8, 4, 1][dtype];
+  if (width === undefined) throw new WireError(`unknown dtype ${dtype}`);
+  return width;
 }
 
 /** Sections and the values inside them start at multiples of 8, so that typed arrays fit. */
 export function align8(bytes: number): number {
-  return (bytes + 7) & ~7;
+  return Math.ceil(bytes / 8) * 8;
 }
 
 /** `n` values at `offset`, without a copy. */

@@ -6,8 +6,11 @@ import { Dtype, Encoding, FrameType, WireError, align8, jsonOf, statsOf, valuesA
 
 export type Kind = "map" | "lines" | "top" | "host" | "stats";
 
-/** `resync`: the frame was dropped and a KEY must be asked for. `dropped`: already asked. */
-export type Verdict = "applied" | "resync" | "dropped";
+/**
+ * `resync`: the frame was dropped and a KEY must be asked for. `ignored`: it says nothing to us, a
+ * DELTA while the KEY is on its way, or a type of a newer server.
+ */
+export type Verdict = "applied" | "resync" | "ignored";
 
 /**
  * Invariant: `whole` is true exactly while `last` names the frame that the picture shows and no
@@ -22,14 +25,12 @@ export abstract class Picture {
 
   /** Applies a frame, or says why the picture can no longer follow. */
   take(frame: Frame): Verdict {
-    const follows =
-      frame.type === FrameType.Key ||
-      (frame.type === FrameType.Delta &&
-        this.whole &&
-        frame.seq === this.last + 1 &&
-        frame.baseSeq === this.last);
-    if (!follows) return this.#lost();
+    const isKey = frame.type === FrameType.Key;
+    if (!isKey && frame.type !== FrameType.Delta) return "ignored";
+    const next = frame.seq === this.last + 1 && frame.baseSeq === this.last;
+    if (!isKey && !(this.whole && next)) return this.#lost();
     try {
+      if (isKey) this.clear();
       for (const section of frame.sections) this.section(frame, section);
     } catch (error) {
       if (error instanceof WireError) return this.#lost();
@@ -49,11 +50,14 @@ export abstract class Picture {
     this.#asked = true;
   }
 
+  /** Before a KEY: what it does not say is not there. */
+  protected abstract clear(): void;
+
   protected abstract section(frame: Frame, section: Section): void;
 
   #lost(): Verdict {
     this.whole = false;
-    if (this.#asked) return "dropped";
+    if (this.#asked) return "ignored";
     this.#asked = true;
     return "resync";
   }
@@ -65,6 +69,11 @@ export class MapPicture extends Picture {
   readonly states = new Column<Uint8Array>(Dtype.State);
   lo = 0;
   hi = 100;
+
+  protected override clear(): void {
+    this.values.clear();
+    this.states.clear();
+  }
 
   protected override section(frame: Frame, section: Section): void {
     if (section.column === 0) this.values.apply(frame, section);
@@ -88,6 +97,11 @@ export class LinesPicture extends Picture {
   lines: readonly LineName[] = [];
   readonly values = new Column<Float32Array>(Dtype.F32);
 
+  protected override clear(): void {
+    this.lines = [];
+    this.values.clear();
+  }
+
   protected override section(frame: Frame, section: Section): void {
     if (section.encoding === Encoding.Json) {
       const { lines } = jsonOf(frame, section) as { lines?: LineName[] };
@@ -103,6 +117,11 @@ export class TopPicture extends Picture {
   readonly kind = "top";
   slots: Uint32Array = new Uint32Array(0);
   values: Float64Array = new Float64Array(0);
+
+  protected override clear(): void {
+    this.slots = new Uint32Array(0);
+    this.values = new Float64Array(0);
+  }
 
   protected override section(frame: Frame, section: Section): void {
     if (section.encoding !== Encoding.Top) return;
@@ -127,6 +146,11 @@ export class HostPicture extends Picture {
   state = 0;
   ageMs = 0;
   intervalMs = 0;
+
+  protected override clear(): void {
+    this.info = null;
+    this.values.clear();
+  }
 
   protected override section(frame: Frame, section: Section): void {
     if (section.column === 0 && section.encoding === Encoding.Json) {
@@ -168,6 +192,10 @@ export interface Stats {
 export class StatsPicture extends Picture {
   readonly kind = "stats";
   stats: Stats | null = null;
+
+  protected override clear(): void {
+    this.stats = null;
+  }
 
   protected override section(frame: Frame, section: Section): void {
     if (section.encoding !== Encoding.Json) return;

@@ -1,0 +1,161 @@
+import { beforeEach, describe, expect, it } from "vitest";
+import { HEADER_BYTES, SECTION_BYTES } from "../wire/frame";
+import type { Kind } from "../wire/picture";
+import type { Connection } from "./connection";
+import { Hosts } from "./hosts";
+import type { ClientMessage, Welcome } from "./messages";
+import { Session } from "./session";
+
+const MAP = { kind: "map", metric: "cpu", hz: 10 } as const;
+const STATS = { kind: "stats", hz: 1 } as const;
+const T0 = 1_763_918_083_000;
+
+function welcome(boot = "a"): Welcome {
+  return { op: "welcome", boot, now: Date.now(), tick_ms: 100 };
+}
+
+/** A map frame of one host; a DELTA says nothing new, which is enough for the sequence. */
+function frame(view: number, seq: number, base: number, timeMs = T0): ArrayBuffer {
+  const isKey = base === 0;
+  const buffer = new ArrayBuffer(HEADER_BYTES + (isKey ? SECTION_BYTES + 8 : 0));
+  const data = new DataView(buffer);
+  data.setUint16(0, 0x5754, true);
+  data.setUint8(2, 1);
+  data.setUint8(3, isKey ? 1 : 2);
+  data.setUint32(4, view, true);
+  data.setUint32(8, seq, true);
+  data.setUint32(12, base, true);
+  data.setFloat64(16, timeMs, true);
+  data.setUint16(30, isKey ? 1 : 0, true);
+  if (isKey) {
+    data.setUint32(HEADER_BYTES + 4, 1, true);
+    data.setUint32(HEADER_BYTES + 8, 1, true);
+    data.setUint8(HEADER_BYTES + SECTION_BYTES, 42);
+  }
+  return buffer;
+}
+
+describe("session", () => {
+  let sent: ClientMessage[];
+  let shown: Kind[];
+  let session: Session;
+  let hosts: Hosts;
+
+  beforeEach(() => {
+    sent = [];
+    shown = [];
+    hosts = new Hosts(
+      () => new Promise(() => undefined),
+      () => undefined,
+    );
+    session = new Session(hosts, { picture: (kind) => shown.push(kind) });
+    const send = (message: ClientMessage): boolean => sent.push(message) > 0;
+    session.connection = { send } as unknown as Connection;
+  });
+
+  function schema(id: number, view: number, hz = 10): void {
+    session.text({ op: "schema", id, view, hz, kind: "map" });
+  }
+
+  function subscribed(): void {
+    session.want(MAP);
+    schema(1, 7);
+    sent.length = 0;
+  }
+
+  it("asks for a view once, and anew when it changes", () => {
+    session.want(MAP);
+    session.want({ ...MAP });
+    session.want({ ...MAP, metric: "memory" });
+    expect(sent).toEqual([
+      { op: "sub", id: 1, view: MAP },
+      { op: "unsub", id: 1 },
+      { op: "sub", id: 2, view: { ...MAP, metric: "memory" } },
+    ]);
+  });
+
+  it("asks for everything anew at a welcome", () => {
+    session.want(STATS);
+    session.want(MAP);
+    sent.length = 0;
+    session.welcome(welcome());
+    expect(sent.map((message) => message.op)).toEqual(["sub", "sub"]);
+  });
+
+  it("acknowledges the newest of each view, once", () => {
+    subscribed();
+    session.binary(frame(7, 1, 0));
+    session.binary(frame(7, 2, 1));
+    session.acknowledge();
+    session.acknowledge();
+    expect(sent).toEqual([{ op: "ack", frames: [[1, 2]] }]);
+    expect(session.picture("map")?.values.at(0)).toBe(42);
+  });
+
+  it("asks for a KEY once after a gap, acknowledges what it dropped, and recovers", () => {
+    subscribed();
+    session.binary(frame(7, 1, 0));
+    session.binary(frame(7, 3, 2));
+    session.binary(frame(7, 4, 3));
+    session.acknowledge();
+    expect(sent).toEqual([
+      { op: "resync", id: 1 },
+      { op: "ack", frames: [[1, 4]] },
+    ]);
+    expect(session.picture("map")?.whole).toBe(false);
+    session.binary(frame(7, 5, 0));
+    session.binary(frame(7, 6, 5));
+    expect(session.picture("map")?.whole).toBe(true);
+    expect(session.framesLost).toBe(2);
+  });
+
+  it("waits for the KEY of a new schema without asking", () => {
+    subscribed();
+    session.binary(frame(7, 5, 0));
+    schema(1, 9, 5);
+    session.binary(frame(7, 6, 5));
+    session.binary(frame(9, 2, 1));
+    expect(sent).toEqual([]);
+    session.binary(frame(9, 3, 0));
+    expect(session.picture("map")?.whole).toBe(true);
+    expect(session.intervalMs("map")).toBe(200);
+    session.acknowledge();
+    expect(sent).toEqual([{ op: "ack", frames: [[1, 3]] }]);
+  });
+
+  it("forgets hosts when the server restarted, and only then", () => {
+    session.welcome(welcome("a"));
+    const version = hosts.version;
+    session.welcome(welcome("a"));
+    expect(hosts.version).toBe(version);
+    session.welcome(welcome("b"));
+    expect(hosts.version).toBeGreaterThan(version);
+  });
+
+  it("never sees a frame from the future", () => {
+    subscribed();
+    session.welcome(welcome());
+    schema(1, 7);
+    const ahead = Date.now() + 5_000;
+    session.binary(frame(7, 1, 0, ahead));
+    expect(Date.now() + session.clockOffsetMs).toBeGreaterThanOrEqual(ahead);
+  });
+
+  it("keeps an error with its view", () => {
+    session.want(MAP);
+    session.text({ op: "err", id: 1, code: "bad_view", message: "no such metric" });
+    session.text({ op: "err", id: null, code: "bad_message", message: "what?" });
+    expect(session.errorOf("map")).toBe("no such metric");
+    expect(shown).toEqual(["map"]);
+  });
+
+  it("drops frames that are none, and of views it no longer has", () => {
+    subscribed();
+    session.binary(new ArrayBuffer(3));
+    session.binary(frame(8, 1, 0));
+    session.drop("map");
+    session.binary(frame(7, 1, 0));
+    expect([session.framesApplied, session.framesLost]).toEqual([0, 1]);
+    expect(shown).toEqual([]);
+  });
+});
