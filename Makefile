@@ -7,6 +7,8 @@ export PATH := $(CURDIR)/target/tools/bin:$(PATH)
 BIN := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)/release/tidewall
 # Seconds for each fuzz target.
 T ?= 10
+# The dashboard's packages, unless they stand there as the lock file wants them.
+packages = { [ node_modules/.package-lock.json -nt package-lock.json ] || npm ci; }
 step = @printf '\n== %s  %s\n' "$$(date +%T)" "$(1)"
 
 .PHONY: demo test build lint unit dashboard browser loom fuzz bench-smoke deny setup
@@ -44,12 +46,12 @@ unit:
 dashboard:
 	@scripts/need.sh node
 	$(call step,Dashboard: types and unit tests)
-	cd dashboard && npm ci && npm run typecheck && npm test
+	cd dashboard && $(packages) && npm run typecheck && npm test
 
 browser: build
 	@scripts/need.sh browser
 	$(call step,Dashboard in a real browser)
-	cd dashboard && { [ -d node_modules ] || npm ci; } && TIDEWALL_BIN=$(BIN) npm run e2e
+	cd dashboard && $(packages) && TIDEWALL_BIN=$(BIN) npm run e2e
 
 # Every interleaving of the ring's two threads, and that each memory ordering is needed.
 loom:
@@ -77,4 +79,4 @@ deny:
 setup:
 	@scripts/need.sh cargo cc node browser cargo-fuzz cargo-deny
 	cargo fetch --locked
-	cd dashboard && npm ci
+	cd dashboard && $(packages)

@@ -1,93 +1,59 @@
-//! Builds the dashboard with npm before the crate embeds `dashboard/dist`; nothing when headless.
-//!
-//! Runs npm only when a source is newer than what was built, so that `cargo` stays fast, and says
-//! nothing unless it fails.
+//! Builds the dashboard into `dashboard/dist`, from where `src/endpoint/dashboard.rs` embeds it.
 
-// A build script talks to cargo by stdout and to people by stderr.
-#![allow(clippy::print_stdout, clippy::print_stderr)]
-
-use std::fs;
 use std::path::Path;
-use std::process::{Command, ExitCode};
-use std::time::SystemTime;
+use std::process::Command;
+use std::{env, fs};
 
-/// What the build reads, below `dashboard/`. A directory stands for all that is in it.
-const SOURCES: [&str; 8] = [
-    "src",
-    "public",
-    "index.html",
-    "package.json",
-    "package-lock.json",
-    "tsconfig.json",
-    "vite.config.ts",
-    ".npmrc",
-];
+const HOW: &str = "`make build` installs what is missing; `cargo build --no-default-features` builds \
+                   a server without its dashboard";
 
-fn main() -> ExitCode {
-    println!("cargo:rerun-if-changed=build.rs");
-    if std::env::var_os("CARGO_FEATURE_DASHBOARD").is_none() {
-        return ExitCode::SUCCESS;
+fn main() {
+    for path in [
+        "build.rs",
+        "dashboard/index.html",
+        "dashboard/package-lock.json",
+        "dashboard/package.json",
+        "dashboard/public",
+        "dashboard/src",
+        "dashboard/tsconfig.json",
+        "dashboard/vite.config.ts",
+    ] {
+        println!("cargo::rerun-if-changed={path}");
     }
-    let dashboard = Path::new("dashboard");
-    for source in SOURCES {
-        println!("cargo:rerun-if-changed=dashboard/{source}");
+    if env::var_os("CARGO_FEATURE_DASHBOARD").is_none() {
+        return;
     }
-    // Gone: someone cleaned up. Cargo takes a path that does not exist as changed.
-    println!("cargo:rerun-if-changed=dashboard/dist/index.html");
-    match build(dashboard) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(problem) => {
-            eprintln!("{problem}");
-            ExitCode::FAILURE
-        }
+    if !is_installed() {
+        npm(&["ci"]);
+    }
+    npm(&["run", "build"]);
+}
+
+/// Whether npm has installed what the lock file says; it notes when it did.
+fn is_installed() -> bool {
+    let modified = |path| fs::metadata(Path::new("dashboard").join(path))?.modified();
+    match (
+        modified("node_modules/.package-lock.json"),
+        modified("package-lock.json"),
+    ) {
+        (Ok(installed), Ok(wanted)) => wanted <= installed,
+        _ => false,
     }
 }
 
-fn build(dashboard: &Path) -> Result<(), String> {
-    let sources = SOURCES.map(|source| newest(&dashboard.join(source)));
-    let built = modified(&dashboard.join("dist/index.html"));
-    if built.is_some() && built >= sources.into_iter().max().flatten() {
-        return Ok(());
-    }
-    let lock = modified(&dashboard.join("package-lock.json"));
-    // npm writes this file last, so an install that was cut off counts as none.
-    let installed = modified(&dashboard.join("node_modules/.package-lock.json"));
-    if installed.is_none() || installed < lock {
-        npm(dashboard, &["ci", "--loglevel=error"])?;
-    }
-    npm(dashboard, &["run", "build"])
-}
-
-/// One line when npm is missing, npm's own words when it fails.
-fn npm(dashboard: &Path, arguments: &[&str]) -> Result<(), String> {
-    let run = Command::new("npm")
-        .args(arguments)
-        .current_dir(dashboard)
+fn npm(args: &[&str]) {
+    let what = args.join(" ");
+    let output = Command::new("npm")
+        .args(args)
+        .current_dir("dashboard")
         .output();
-    let output = run.map_err(|error| {
-        format!(
-            "the dashboard needs Node.js 18 or newer and npm ({error}): \
-             apt-get install npm, or build with --no-default-features --features mimalloc"
-        )
-    })?;
-    if output.status.success() {
-        return Ok(());
+    match output {
+        Ok(output) if output.status.success() => {}
+        Ok(output) => {
+            let text = [output.stdout, output.stderr].concat();
+            let text = String::from_utf8_lossy(&text);
+            panic!("npm {what} failed in dashboard/:\n{text}\n{HOW}");
+        }
+        Err(error) => panic!("npm cannot be started: {error}. {HOW}"),
     }
-    let said = [output.stdout, output.stderr].concat();
-    let said = String::from_utf8_lossy(&said);
-    Err(format!("npm {} failed:\n{said}", arguments.join(" ")))
-}
-
-/// The latest change at or below a path. Tests are not part of what is built.
-fn newest(path: &Path) -> Option<SystemTime> {
-    if path.to_string_lossy().ends_with(".test.ts") {
-        return None;
-    }
-    let below = fs::read_dir(path).into_iter().flatten().flatten();
-    let below = below.filter_map(|entry| newest(&entry.path()));
-    below.chain(modified(path)).max()
-}
-
-fn modified(path: &Path) -> Option<SystemTime> {
-    fs::metadata(path).and_then(|data| data.modified()).ok()
 }
