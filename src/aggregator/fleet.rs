@@ -44,8 +44,8 @@ pub struct Totals {
     pub hosts: Counts,
 }
 
-/// Invariant: while `settled_ms` is there, `contents` holds what the live state shows; a sample takes
-/// `settled_ms` away, and the next settling empties `contents`.
+/// Invariant: while `settled_ms` is there, `contents` holds what the live state shows; a sample
+/// takes `settled_ms` away, and the next settling empties `contents`.
 pub struct Fleet {
     catalog: Arc<Catalog>,
     host_cursor: u64,
@@ -193,8 +193,8 @@ impl Fleet {
         assert!(self.folded <= self.samples);
     }
 
-    /// A host's first sample in a while; returns the slot that its samples belong to. A slot that is
-    /// not live was retired while the sample was on its way.
+    /// A host's first sample in a while; returns the slot that its samples belong to. A slot that
+    /// is not live is new, or was retired while the sample was on its way.
     fn arrive(&mut self, slot: Slot, now_ms: u64) -> Slot {
         let is_live = self.live.silence.life(slot) == Life::Live;
         let slot = if is_live || self.catalog.revive(slot) {
@@ -473,7 +473,8 @@ mod tests {
         assert_eq!(tick.host_epoch, 1);
         assert_eq!(
             patch_of(&tick),
-            r#"{"op":"hosts_patch","from":0,"to":1,"set":[[0,"a",{}],[1,"b",{"dc":"fra"}]],"del":[]}"#
+            r#"{"op":"hosts_patch","from":0,"to":1,"#.to_owned()
+                + r#""set":[[0,"a",{}],[1,"b",{"dc":"fra"}]],"del":[]}"#
         );
         rig.tag("b", &[("dc", "fra")]);
         rig.send("a", &[("cpu", 2.0)]);

@@ -83,7 +83,7 @@ pub fn run(inputs: Inputs) {
     let mut stop_ms = None;
     loop {
         let now = clock.now();
-        // Producers that are gone by now have committed all they will: what is drained below is all.
+        // Producers that are gone by now have committed all they will: draining finds all of it.
         let is_over = desk.is_over(now, &mut stop_ms);
         desk.collect();
         desk.drain(now);

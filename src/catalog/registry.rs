@@ -36,8 +36,8 @@ struct Host {
 }
 
 /// Invariants: a name in `by_host` maps to a live row of that name and every live row is there;
-/// rows besides `OTHER`'s are at most `hosts_max`. Change cursors are per row and not a log, since a
-/// log that nobody reads would grow without bound.
+/// rows besides `OTHER`'s are at most `hosts_max`. Change cursors are per row and not a log, since
+/// a log that nobody reads would grow without bound.
 pub(super) struct Registry {
     hosts_max: usize,
     by_host: NameMap<Slot>,
