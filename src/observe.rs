@@ -91,6 +91,10 @@ impl Counters {
         self.accepted[protocol as usize].add(samples as u64);
     }
 
+    pub fn accepted_in_all(&self) -> u64 {
+        self.accepted.iter().map(Counter::get).sum()
+    }
+
     /// A batch is refused whole: all samples read up to the fault count, the faulty one too.
     pub fn reject(&self, protocol: Protocol, reason: Reason, samples: usize) {
         self.rejected[protocol as usize].0[reason as usize].add(samples as u64);

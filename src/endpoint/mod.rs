@@ -51,6 +51,18 @@ pub struct Shared {
     pub stopping: AtomicBool,
 }
 
+impl Shared {
+    /// The ledger's last state, for whoever compares it with a client's count after a stop.
+    pub fn close_the_books(&self) {
+        let accepted: u64 = self.cores.iter().map(|core| core.accepted_in_all()).sum();
+        let aggregated = self.aggregated.samples.get();
+        tracing::info!(accepted, aggregated, "stopped");
+        if accepted != aggregated {
+            tracing::error!(accepted, aggregated, "accepted samples were not merged");
+        }
+    }
+}
+
 /// An answer in full.
 #[derive(Debug, Default)]
 pub struct Response {

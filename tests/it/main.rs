@@ -7,5 +7,7 @@
 )]
 
 mod http;
+mod ledger;
+mod live;
 mod support;
 mod tidy;

@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -15,6 +16,8 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 pub struct Node {
     pub address: SocketAddr,
     child: Child,
+    /// Collects what the node writes to stderr.
+    stderr: Option<JoinHandle<String>>,
 }
 
 impl Node {
@@ -30,15 +33,22 @@ impl Node {
             ])
             .args(flags)
             .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
             .spawn()
             .unwrap();
+        let mut from = child.stderr.take().unwrap();
+        let stderr = Some(std::thread::spawn(move || {
+            let mut text = Vec::new();
+            let _ = from.read_to_end(&mut text);
+            String::from_utf8_lossy(&text).into_owned()
+        }));
         let mut line = String::new();
         BufReader::new(child.stdout.as_mut().unwrap())
             .read_line(&mut line)
             .unwrap();
         let address = line.trim().strip_prefix("listening on http://").unwrap();
         let address = address.trim_end_matches('/').parse().unwrap();
-        let node = Node { address, child };
+        let node = Node { address, child, stderr };
         eventually("readiness", || node.get("/readyz").status == 200);
         node
     }
@@ -107,6 +117,11 @@ impl Node {
                 .unwrap()
                 .success()
         );
+    }
+
+    /// All that an ended node wrote to stderr.
+    pub fn last_words(&mut self) -> String {
+        self.stderr.take().unwrap().join().unwrap()
     }
 
     pub fn wait(&mut self) -> ExitStatus {
