@@ -21,6 +21,8 @@ mod swar;
 pub mod reference;
 
 #[cfg(test)]
+mod agreement;
+#[cfg(test)]
 mod vectors;
 
 use std::ops::Range;
