@@ -1,8 +1,8 @@
 //! Snapshot to bytes: what a view shows, encoded once for all who watch it.
 //!
 //! The aggregator computes a view's [`Content`]; an [`Encoder`] remembers what it sent last and
-//! turns the new content into a KEY, a DELTA or both, WebSocket header included, so that every viewer
-//! gets the same bytes. Touches neither sockets nor clocks.
+//! turns the new content into a KEY, a DELTA or both, WebSocket header included, so that every
+//! viewer gets the same bytes. Touches neither sockets nor clocks.
 
 pub mod binary;
 mod column;

@@ -455,15 +455,8 @@ fn a_lowered_view_says_so() {
     );
 }
 
-#[test]
-fn text_frames_have_the_documented_form() {
-    let lines = json!({"kind": "lines", "exprs": ["p50(cpu)"]});
-    let line = Line {
-        expr: "p50(cpu)".into(),
-        group: None,
-        value: f64::NAN,
-    };
-    let host = Host {
+fn web_1() -> Host {
+    Host {
         name: "web-1".into(),
         slot: Some(3),
         state: State::Ok,
@@ -476,7 +469,11 @@ fn text_frames_have_the_documented_form() {
             value: 53.2,
             age_ms: 420,
         }],
-    };
+    }
+}
+
+#[test]
+fn text_frames_have_the_documented_form() {
     let host_body = r#"{"name":"web-1","state":"ok","age_ms":420,"interval_ms":1000,"slot":3,
         "tags":{"dc":"fra"},"metrics":{"cpu":{"value":53.2,"unit":"%","age_ms":420}}}"#;
     let rows = map(
@@ -497,8 +494,12 @@ fn text_frames_have_the_documented_form() {
                 "hosts":[[0,"zero",53.2,"ok"],[2,"two",null,"down"]]}"#,
         ),
         (
-            lines,
-            Content::Lines(vec![line]),
+            json!({"kind": "lines", "exprs": ["p50(cpu)"]}),
+            Content::Lines(vec![Line {
+                expr: "p50(cpu)".into(),
+                group: None,
+                value: f64::NAN,
+            }]),
             "lines",
             r#"{"lines":[{"expr":"p50(cpu)","group":null,"value":null}]}"#,
         ),
@@ -514,7 +515,7 @@ fn text_frames_have_the_documented_form() {
         ),
         (
             json!({"kind": "host", "host": "web-1"}),
-            Content::Host(host),
+            Content::Host(web_1()),
             "host",
             &format!(r#"{{"host":{host_body}}}"#),
         ),

@@ -216,27 +216,10 @@ fn map_stories() -> Vec<Story> {
     sick.states[62] = State::Warn;
     sick.states[63] = State::Crit;
     let healthy = Content::Map(map_of((0..64).map(f64::from).collect()));
-    let edges = vec![
-        f64::NAN,
-        0.0,
-        100.0,
-        -0.001,
-        100.001,
-        0.198,
-        0.199,
-        50.0,
-        99.8,
-        f64::MAX,
-        f64::MIN,
-    ];
-    let edges = Content::Map(Map {
-        states: vec![State::Ok; edges.len()],
-        ..map_of(edges)
-    });
     vec![
         Story::map("map_key", "a KEY with every slot").next(&calm()),
         Story::map("map_empty", "no slots yet").next(&fleet(0, &[])),
-        Story::map("map_edges", "none, lo, hi, below, above, rounding").next(&edges),
+        Story::map("map_edges", "none, lo, hi, below, above, rounding").next(&edges()),
         Story::map("map_full", "all changed: FULL")
             .next(&calm())
             .next(&fleet(64, &every)),
@@ -272,6 +255,26 @@ fn map_stories() -> Vec<Story> {
             .next(&fleet(64, &[5, 44, 63]))
             .edit(to_list32),
     ]
+}
+
+fn edges() -> Content {
+    let edges = vec![
+        f64::NAN,
+        0.0,
+        100.0,
+        -0.001,
+        100.001,
+        0.198,
+        0.199,
+        50.0,
+        99.8,
+        f64::MAX,
+        f64::MIN,
+    ];
+    Content::Map(Map {
+        states: vec![State::Ok; edges.len()],
+        ..map_of(edges)
+    })
 }
 
 fn grown() -> Map {

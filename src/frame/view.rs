@@ -440,10 +440,16 @@ mod tests {
         }
     }
 
+    fn check_errors<const N: usize>(table: [(Value, &str); N]) {
+        for (view, expected) in table {
+            let error = sub(&view).unwrap_err();
+            assert!(error.starts_with(expected), "{view}: {error}");
+        }
+    }
+
     #[test]
     fn errors_name_the_field() {
-        let many = vec!["p50(cpu)"; LINES_EXPRS_MAX + 1];
-        for (view, expected) in [
+        check_errors([
             (json!([]), "`view` must be an object"),
             (json!({}), "`kind` is missing"),
             (
@@ -495,6 +501,13 @@ mod tests {
                 json!({"kind": "top", "metric": "a", "n": 1.5}),
                 "`n` must be a whole number from 1",
             ),
+        ]);
+    }
+
+    #[test]
+    fn errors_name_the_field_of_lines_and_hosts() {
+        let many = vec!["p50(cpu)"; LINES_EXPRS_MAX + 1];
+        check_errors([
             (json!({"kind": "lines"}), "`exprs` is missing"),
             (
                 json!({"kind": "lines", "exprs": []}),
@@ -525,10 +538,7 @@ mod tests {
                 json!({"kind": "host", "host": "a", "where": "dc=fra"}),
                 "`where` does not go with kind `host`",
             ),
-        ] {
-            let error = sub(&view).unwrap_err();
-            assert!(error.starts_with(expected), "{view}: {error}");
-        }
+        ]);
     }
 
     #[test]
