@@ -4,7 +4,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 export PATH := $(CURDIR)/target/tools/bin:$(PATH)
-BIN := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)/release/tidewall
+BIN := $(abspath $(or $(CARGO_TARGET_DIR),target)/release/tidewall)
 # Seconds for each fuzz target.
 T ?= 10
 # The dashboard's packages, unless they stand there as the lock file wants them.

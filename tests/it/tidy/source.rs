@@ -181,7 +181,7 @@ pub(crate) fn child_modules(code: &str) -> Vec<(String, bool)> {
     let children = words(code, "mod").filter_map(|at| {
         let name = identifier(code[at + 3..].trim_start());
         let ends = code[at + 3..].trim_start()[name.len()..].starts_with(';');
-        let test_only = tested[at..].chars().next() == Some(' ');
+        let test_only = tested[at..].starts_with(' ');
         ends.then(|| (name.to_owned(), test_only))
     });
     children.collect()
