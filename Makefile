@@ -51,7 +51,7 @@ dashboard:
 browser: build
 	@scripts/need.sh browser
 	$(call step,Dashboard in a real browser)
-	cd dashboard && $(packages) && TIDEWALL_BIN=$(BIN) npm run e2e
+	cd dashboard && $(packages) && TIDEWALL_BIN=$(BIN) CHROMIUM=$$(../scripts/browser.sh) npm run e2e
 
 # Every interleaving of the ring's two threads, and that each memory ordering is needed.
 loom:

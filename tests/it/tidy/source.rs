@@ -119,8 +119,8 @@ pub(crate) fn words<'t>(text: &'t str, word: &'t str) -> impl Iterator<Item = us
         .filter(move |at| {
             let before = text[..*at].chars().next_back();
             let after = text[at + word.len()..].chars().next();
-            let ends_in_part = word.ends_with(part);
-            !before.is_some_and(part) && !(ends_in_part && after.is_some_and(part))
+            let is_cut = word.ends_with(part) && after.is_some_and(part);
+            !is_cut && !before.is_some_and(part)
         })
 }
 
