@@ -4,7 +4,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 export PATH := $(CURDIR)/target/tools/bin:$(PATH)
-BIN := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)/release/tidewall
+BIN := $(abspath $(or $(CARGO_TARGET_DIR),target)/release/tidewall)
 # Seconds for each fuzz target.
 T ?= 10
 # The dashboard's packages, unless they stand there as the lock file wants them.
@@ -51,7 +51,7 @@ dashboard:
 browser: build
 	@scripts/need.sh browser
 	$(call step,Dashboard in a real browser)
-	cd dashboard && $(packages) && TIDEWALL_BIN=$(BIN) npm run e2e
+	cd dashboard && $(packages) && TIDEWALL_BIN=$(BIN) CHROMIUM=$$(../scripts/browser.sh) npm run e2e
 
 # Every interleaving of the ring's two threads, and that each memory ordering is needed.
 loom:

@@ -15,10 +15,6 @@ has() { command -v "$1" >/dev/null 2>&1; }
 say() { printf '   need: %s\n' "$*"; }
 die() { printf '   need: %s\n' "$*" >&2; exit 1; }
 
-has_browser() {
-  has chromium || has chromium-browser || has google-chrome || has google-chrome-stable
-}
-
 # Package lists older than an hour are fetched anew, once for all calls.
 update() {
   local stamp=$tools/apt-updated
@@ -64,7 +60,7 @@ for name in "$@"; do
       [ "$major" -ge "$node_major_min" ] ||
         die "node $(node --version) is too old: $node_major_min or newer" ;;
     browser)
-      has_browser || packages chromium ;;
+      scripts/browser.sh >/dev/null || packages chromium ;;
     cargo-deny)
       has cargo-deny || cargo_tool cargo-deny "$cargo_deny" ;;
     cargo-fuzz)

@@ -119,8 +119,8 @@ pub(crate) fn words<'t>(text: &'t str, word: &'t str) -> impl Iterator<Item = us
         .filter(move |at| {
             let before = text[..*at].chars().next_back();
             let after = text[at + word.len()..].chars().next();
-            let ends_in_part = word.ends_with(part);
-            !before.is_some_and(part) && !(ends_in_part && after.is_some_and(part))
+            let is_cut = word.ends_with(part) && after.is_some_and(part);
+            !is_cut && !before.is_some_and(part)
         })
 }
 
@@ -181,7 +181,7 @@ pub(crate) fn child_modules(code: &str) -> Vec<(String, bool)> {
     let children = words(code, "mod").filter_map(|at| {
         let name = identifier(code[at + 3..].trim_start());
         let ends = code[at + 3..].trim_start()[name.len()..].starts_with(';');
-        let test_only = tested[at..].chars().next() == Some(' ');
+        let test_only = tested[at..].starts_with(' ');
         ends.then(|| (name.to_owned(), test_only))
     });
     children.collect()
