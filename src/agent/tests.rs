@@ -64,7 +64,7 @@ fn readings_wait_for_a_server_that_is_away() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     drop(listener);
-    let agent = start(&format!("http://{address}"), &["--every", "50ms"]);
+    let agent = start(&format!("http://{address}"), &[]);
     std::thread::sleep(Duration::from_millis(400));
     let mock = Mock::on(TcpListener::bind(address).unwrap(), Box::new(accept), None);
     let bodies = mock.wait_for(3);

@@ -86,17 +86,17 @@ fn refusals_and_lost_connections_are_counted_and_the_sum_holds() {
 fn a_late_answer_counts_from_the_intended_time() {
     let mock = Mock::start(Box::new(|n, body| {
         if n == 0 {
-            std::thread::sleep(Duration::from_millis(500));
+            std::thread::sleep(Duration::from_millis(700));
         }
         accept(n, body)
     }));
     let (report, verdict) = report(&mock.url(), "--servers 1 --viewers 0");
     assert_eq!(verdict, Verdict::Clean);
-    // Ten intended; the stall of five intervals shows in five of them, not in one.
+    // Ten intended; the stall of seven intervals shows in seven of them, not in one.
     assert_eq!(report["requests"]["intended"], 10);
     let answer = &report["requests"]["answer"];
     assert!(answer["p50_ms"].as_f64().unwrap() > 50.0, "{answer}");
-    assert!(answer["max_ms"].as_f64().unwrap() > 490.0, "{answer}");
+    assert!(answer["max_ms"].as_f64().unwrap() > 690.0, "{answer}");
 }
 
 /// Serves views as the protocol says: a KEY, then deltas; the probe's host shows the last value.
