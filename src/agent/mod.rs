@@ -3,9 +3,11 @@
 mod backlog;
 mod backoff;
 mod client;
+pub mod fleet;
 
 pub mod fleet;
 pub mod host;
+mod report;
 
 mod response;
 mod rng;
@@ -107,14 +109,15 @@ pub fn run(args: &AgentArgs) -> Result<(), AgentError> {
 }
 
 /// Runs an agent on a thread of its own until the handle is dropped.
-pub fn spawn_background(args: AgentArgs) -> Result<Background, AgentError> {
-    let sender = sender(&args)?;
+pub fn spawn_background(args: &AgentArgs) -> Result<Background, AgentError> {
+    let sender = sender(args)?;
     let machine = Machine::new().ok_or(AgentError::NoMetrics)?;
     let runtime = runtime()?;
-    Background::spawn("agent", move |mut stop| {
+    let (stop, mut stopped) = watch::channel(());
+    Background::spawn("agent", stop, move || {
         runtime.block_on(sender.run(machine, async {
             // Only ever an error: the handle was dropped.
-            let _ = stop.changed().await;
+            let _ = stopped.changed().await;
         }));
     })
     .map_err(AgentError::Start)
@@ -141,24 +144,23 @@ fn sender(args: &AgentArgs) -> Result<Sender, AgentError> {
 }
 
 /// A sender on a thread of its own. Dropping it stops the thread and waits for its end.
-#[derive(Debug)]
 pub struct Background {
-    /// Dropped to stop: the receiver sees its sender go.
-    stop: Option<watch::Sender<()>>,
+    /// Dropped to stop: the sending half of a channel, whose other half sees it go.
+    stop: Option<Box<dyn Send + Sync>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Background {
     fn spawn(
         name: &str,
-        body: impl FnOnce(watch::Receiver<()>) + Send + 'static,
+        stop: impl Send + Sync + 'static,
+        body: impl FnOnce() + Send + 'static,
     ) -> io::Result<Self> {
-        let (stop, stopped) = watch::channel(());
         let thread = std::thread::Builder::new()
             .name(name.to_owned())
-            .spawn(move || body(stopped))?;
+            .spawn(body)?;
         Ok(Self {
-            stop: Some(stop),
+            stop: Some(Box::new(stop)),
             thread: Some(thread),
         })
     }
@@ -230,10 +232,8 @@ fn parse_token(text: &str) -> Result<String, FlagError> {
     }
     Ok(text.to_owned())
 }
-pub fn background(_: &str, _: usize) -> Result<Stub, AgentError> {
-    Ok(Stub)
-}
-pub struct Stub;
-impl Stub {
-    pub fn stop(self) {}
-}
+
+#[cfg(test)]
+mod mock;
+#[cfg(test)]
+mod tests;

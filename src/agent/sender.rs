@@ -75,6 +75,8 @@ impl Sender {
             if let Some(error) = self.wait_for_news(client).await {
                 debug!(%error, "connection ended while idle");
                 *client = None;
+                // Maybe with nothing to send yet.
+                continue;
             }
             let wait = match self.deliver_batch(client, &mut fresh, &mut seq).await {
                 Ok(Answer::Accepted) => {

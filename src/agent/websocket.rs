@@ -129,6 +129,9 @@ pub(crate) fn write(out: &mut Vec<u8>, kind: Kind, payload: &[u8], mask: [u8; 4]
     }
 }
 
+/// A message, if one is whole, and the bytes of the buffer that are done with.
+pub(crate) type Progress<'a> = (Option<(Kind, &'a [u8])>, usize);
+
 /// Joins fragments; whole messages, which are all that Tidewall sends, are passed through in place.
 #[derive(Debug, Default)]
 pub(crate) struct Messages {
@@ -144,7 +147,7 @@ impl Messages {
         &'a mut self,
         buf: &'a [u8],
         bytes_max: usize,
-    ) -> Result<(Option<(Kind, &'a [u8])>, usize), WebSocketError> {
+    ) -> Result<Progress<'a>, WebSocketError> {
         let mut at = 0;
         loop {
             let Some(frame) = read_frame(&buf[at..], bytes_max)? else {

@@ -1,0 +1,443 @@
+//! Simulated servers: an open loop. Each has its own fixed rhythm, and no answer moves it.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::time::sleep;
+
+use super::body::{Life, Template, roster};
+use super::probe;
+use super::tally::{Tally, count};
+use super::worker::{Phase, Worker};
+use crate::agent::Via;
+use crate::agent::backoff::Backoff;
+use crate::agent::client::{self, ClientError, INGEST, Reply};
+use crate::agent::response;
+use crate::agent::rng::Rng;
+use crate::agent::websocket::{self, AGENT_MESSAGE_BYTES_MAX, Kind, Messages};
+use crate::clock;
+use crate::limits::{ANSWER_TIMEOUT, FLEET_INFLIGHT_MAX, FLEET_WAITING_MAX};
+
+/// Requests sent in a row before others get their turn.
+const SENDS_PER_TURN: u32 = 64;
+
+/// All servers of one thread.
+pub(super) struct Servers {
+    worker: Rc<Worker>,
+    list: Vec<RefCell<Server>>,
+    /// A masked WebSocket message on its way out.
+    scratch: RefCell<(Vec<u8>, Rng)>,
+    inflight_max: usize,
+}
+
+struct Server {
+    /// Its number among all connections.
+    number: usize,
+    /// When in each interval it sends.
+    offset: Duration,
+    template: Template,
+    life: Life,
+    moved: Instant,
+    seq: u64,
+    write: Option<OwnedWriteHalf>,
+    /// What the socket did not take yet.
+    out: Vec<u8>,
+    /// Sent and unanswered, oldest first.
+    inflight: VecDeque<Request>,
+    /// Intended times of those that wait for an answer before them.
+    waiting: VecDeque<Instant>,
+    /// Closed by us for a late answer.
+    timed_out: bool,
+}
+
+struct Request {
+    intended: Instant,
+    sent: Instant,
+    seq: u64,
+}
+
+impl Servers {
+    pub(super) fn new(worker: &Rc<Worker>) -> Rc<Self> {
+        let plan = &worker.shared.plan;
+        let head = client::post_head(&plan.line.target, plan.line.token.as_deref());
+        let hosts = roster(plan.servers, plan.seed);
+        let list = worker.share(plan.servers).map(|number| {
+            let host = &hosts[number];
+            let seed = plan
+                .seed
+                .wrapping_add((number as u64 + 1).wrapping_mul(0x9e37_79b9));
+            let template = match plan.line.via {
+                Via::Websocket => Template::websocket(host, plan.metrics),
+                Via::Http1 | Via::Http2 => Template::http(&head, host, plan.metrics),
+            };
+            RefCell::new(Server {
+                number,
+                offset: plan.every.mul_f64(Rng::seeded(!seed).unit()),
+                template,
+                life: Life::new(host, plan.metrics, seed),
+                moved: worker.shared.origin,
+                seq: 0,
+                write: None,
+                out: Vec::new(),
+                inflight: VecDeque::new(),
+                waiting: VecDeque::new(),
+                timed_out: false,
+            })
+        });
+        Rc::new(Self {
+            list: list.collect(),
+            worker: worker.clone(),
+            scratch: RefCell::new((Vec::new(), Rng::random())),
+            inflight_max: match plan.line.via {
+                Via::Websocket => FLEET_INFLIGHT_MAX,
+                Via::Http1 | Via::Http2 => 1,
+            },
+        })
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.list.len()
+    }
+
+    /// Keeps one server connected and reads its answers.
+    pub(super) async fn keep(self: Rc<Self>, own: usize) {
+        let number = self.list[own].borrow().number;
+        self.worker.turn(number).await;
+        let shared = self.worker.shared.clone();
+        let (mut backoff, mut rng) = (Backoff::default(), Rng::random());
+        let mut first = true;
+        while !self.worker.is_ending() {
+            let connected = self.connect(own, number).await;
+            if std::mem::take(&mut first) {
+                shared.tried.fetch_add(1, Ordering::Relaxed);
+            }
+            let error = match connected {
+                Ok((mut read, carry)) => {
+                    backoff.reset();
+                    shared.servers_up.fetch_add(1, Ordering::Relaxed);
+                    let error = self.answers(own, &mut read, carry).await;
+                    shared.servers_up.fetch_sub(1, Ordering::Relaxed);
+                    self.disconnected(own, &error);
+                    error
+                }
+                Err(error) => {
+                    let mut tally = self.worker.tally();
+                    count(&mut tally.requests.connect_failures, error.kind(), 1);
+                    error
+                }
+            };
+            sleep(backoff.next(&mut rng, error.retry_after())).await;
+        }
+    }
+
+    async fn connect(
+        &self,
+        own: usize,
+        number: usize,
+    ) -> Result<(OwnedReadHalf, Vec<u8>), ClientError> {
+        let line = &self.worker.shared.plan.line;
+        let mut stream = self.worker.dial(number).await?;
+        let mut carry = Vec::new();
+        if line.via == Via::Websocket {
+            let (path, token) = (line.target.path(INGEST), line.token.as_deref());
+            client::upgrade(&mut stream, &mut carry, &line.target, &path, token, None).await?;
+        }
+        let (read, write) = stream.into_split();
+        self.list[own].borrow_mut().write = Some(write);
+        Ok((read, carry))
+    }
+
+    /// Sends on time until the run ends. Servers in the order of their offsets are one schedule
+    /// that repeats: no timer per server.
+    pub(super) async fn schedule(self: Rc<Self>) {
+        let shared = self.worker.shared.clone();
+        let mut phases = shared.phases.clone();
+        let begun = phases
+            .wait_for(|phase| *phase != Phase::Connect)
+            .await
+            .map(|p| *p);
+        let Ok(Phase::Run { start, end }) = begun else {
+            return;
+        };
+        let offset = |own: usize| self.list[own].borrow().offset;
+        let mut order: Vec<(Duration, usize)> = (0..self.len()).map(|i| (offset(i), i)).collect();
+        order.sort_unstable();
+        let mut now = Instant::now();
+        let mut sends = 0u32;
+        let mut round_start = start;
+        while !order.is_empty() {
+            for &(offset, own) in &order {
+                let due = round_start + offset;
+                if end.is_some_and(|end| due >= end) {
+                    return;
+                }
+                if due > now {
+                    tokio::time::sleep_until(due.into()).await;
+                    now = Instant::now();
+                }
+                if self.worker.is_ending() {
+                    return;
+                }
+                self.fire(own, due, now);
+                sends = sends.wrapping_add(1);
+                if sends.is_multiple_of(SENDS_PER_TURN) {
+                    tokio::task::yield_now().await;
+                    now = Instant::now();
+                }
+            }
+            round_start += shared.plan.every;
+        }
+    }
+
+    /// A server's time to send has come.
+    fn fire(&self, own: usize, due: Instant, now: Instant) {
+        let server = &mut *self.list[own].borrow_mut();
+        let mut tally = self.worker.tally();
+        tally.requests.intended += 1;
+        let Some(write) = &server.write else {
+            count(&mut tally.requests.lost, "not connected", 1);
+            return;
+        };
+        let oldest = server.inflight.front();
+        if oldest.is_some_and(|oldest| now > oldest.sent + ANSWER_TIMEOUT) {
+            server.timed_out = true;
+            shut(write);
+        }
+        if server.waiting.len() == FLEET_WAITING_MAX {
+            count(&mut tally.requests.lost, "overrun", 1);
+            return;
+        }
+        server.waiting.push_back(due);
+        self.send_waiting(server, now, &mut tally);
+    }
+
+    /// Sends what is due as far as answers before it allow.
+    fn send_waiting(&self, server: &mut Server, now: Instant, tally: &mut Tally) {
+        while server.inflight.len() < self.inflight_max
+            && let Some(write) = &server.write
+            && let Some(intended) = server.waiting.pop_front()
+        {
+            server.seq += 1;
+            server.life.advance((now - server.moved).as_secs_f64());
+            server.moved = now;
+            let bytes = server
+                .template
+                .patch(clock::wall_ms(), server.seq, &server.life.values);
+            let (scratch, rng) = &mut *self.scratch.borrow_mut();
+            let bytes = match self.worker.shared.plan.line.via {
+                Via::Http1 | Via::Http2 => bytes,
+                Via::Websocket => {
+                    scratch.clear();
+                    websocket::write(scratch, Kind::Text, bytes, rng.mask());
+                    scratch
+                }
+            };
+            tally.requests.sent += 1;
+            tally.requests.bytes_sent += bytes.len() as u64;
+            tally.lateness.record(micros(now, intended));
+            put(write, &mut server.out, bytes);
+            server.inflight.push_back(Request {
+                intended,
+                sent: now,
+                seq: server.seq,
+            });
+        }
+    }
+
+    async fn answers(&self, own: usize, read: &mut OwnedReadHalf, carry: Vec<u8>) -> ClientError {
+        let mut messages = Messages::default();
+        let websocket = self.worker.shared.plan.line.via == Via::Websocket;
+        self.worker
+            .listen(read, carry, |bytes| {
+                let now = Instant::now();
+                let server = &mut *self.list[own].borrow_mut();
+                let mut tally = self.worker.tally();
+                let done = if websocket {
+                    self.take_messages(server, &mut messages, bytes, now, &mut tally)?
+                } else {
+                    take_answers(server, bytes, now, &mut tally)?
+                };
+                self.send_waiting(server, now, &mut tally);
+                Ok(done)
+            })
+            .await
+    }
+
+    fn take_messages(
+        &self,
+        server: &mut Server,
+        messages: &mut Messages,
+        bytes: &[u8],
+        now: Instant,
+        tally: &mut Tally,
+    ) -> Result<usize, ClientError> {
+        let mut at = 0;
+        loop {
+            let (message, taken) = messages.next(&bytes[at..], AGENT_MESSAGE_BYTES_MAX)?;
+            at += taken;
+            match message {
+                None => return Ok(at),
+                Some((Kind::Text, text)) => take_reply(server, text, now, tally),
+                Some((Kind::Ping, payload)) => {
+                    if let Some(write) = &server.write {
+                        let (scratch, rng) = &mut *self.scratch.borrow_mut();
+                        scratch.clear();
+                        websocket::write(scratch, Kind::Pong, payload, rng.mask());
+                        put(write, &mut server.out, scratch);
+                    }
+                }
+                Some((Kind::Close, payload)) => {
+                    let code = websocket::close_code(payload);
+                    return Err(ClientError::WebSocketClosed(code));
+                }
+                Some((Kind::Binary | Kind::Pong, _)) => {}
+            }
+        }
+    }
+
+    fn disconnected(&self, own: usize, error: &ClientError) {
+        let server = &mut *self.list[own].borrow_mut();
+        let requests = &mut self.worker.tally().requests;
+        let kind = match server.timed_out {
+            true => "answer timeout",
+            false => error.kind(),
+        };
+        count(&mut requests.lost, kind, server.inflight.len() as u64);
+        count(
+            &mut requests.lost,
+            "not connected",
+            server.waiting.len() as u64,
+        );
+        requests.reconnects += 1;
+        server.inflight.clear();
+        server.waiting.clear();
+        server.out.clear();
+        server.write = None;
+        server.timed_out = false;
+    }
+
+    /// The end: what is still unanswered stays so.
+    pub(super) fn abandon(&self) {
+        let requests = &mut self.worker.tally().requests;
+        for server in &self.list {
+            let server = &mut *server.borrow_mut();
+            count(
+                &mut requests.lost,
+                "unanswered",
+                server.inflight.len() as u64,
+            );
+            count(&mut requests.lost, "unsent", server.waiting.len() as u64);
+            server.inflight.clear();
+            server.waiting.clear();
+        }
+    }
+}
+
+/// Whole HTTP answers; the bytes they took.
+fn take_answers(
+    server: &mut Server,
+    bytes: &[u8],
+    now: Instant,
+    tally: &mut Tally,
+) -> Result<usize, ClientError> {
+    let mut at = 0;
+    while at < bytes.len() {
+        let Some(response) = response::read(&bytes[at..], false)? else {
+            break;
+        };
+        at += response.consumed;
+        let Some(request) = server.inflight.pop_front() else {
+            // Answered without being asked: a timeout's 408, say.
+            return Err(ClientError::Closed);
+        };
+        let code = response.status.to_string();
+        let refusal = (!(200..300).contains(&response.status)).then_some(code.as_str());
+        let samples = accepted(&response.body).unwrap_or(server.life.values.len() as u64);
+        settle(&request, refusal, samples, now, tally);
+        if !response.keep_alive {
+            return Err(ClientError::Closed);
+        }
+    }
+    Ok(at)
+}
+
+/// One acknowledgement or refusal; answers come in the order of the requests.
+fn take_reply(server: &mut Server, text: &[u8], now: Instant, tally: &mut Tally) {
+    let Ok(reply) = serde_json::from_slice::<Reply>(text) else {
+        return;
+    };
+    let refusal = match (&reply.error, &reply.reason) {
+        (None, _) => None,
+        (Some(_), Some(reason)) => Some(reason.as_str()),
+        (Some(_), None) => Some("refused"),
+    };
+    let about = reply.ack_seq.or(reply.seq);
+    let at = match about {
+        Some(seq) => server
+            .inflight
+            .iter()
+            .position(|request| request.seq == seq),
+        None if refusal.is_some() => Some(0),
+        None => None,
+    };
+    if let Some(request) = at.and_then(|at| server.inflight.remove(at)) {
+        let samples = server.life.values.len() as u64;
+        settle(&request, refusal, samples, now, tally);
+    }
+}
+
+fn settle(request: &Request, refusal: Option<&str>, samples: u64, now: Instant, tally: &mut Tally) {
+    tally.answer.record(micros(now, request.intended));
+    match refusal {
+        Some(code) => count(&mut tally.requests.refused, code, 1),
+        None => {
+            tally.requests.acknowledged += 1;
+            tally.requests.samples_acknowledged += samples;
+        }
+    }
+}
+
+/// The number in `{"accepted":n}`.
+fn accepted(body: &[u8]) -> Option<u64> {
+    let digits = body.strip_prefix(b"{\"accepted\":")?.strip_suffix(b"}")?;
+    std::str::from_utf8(digits).ok()?.trim().parse().ok()
+}
+
+/// Writes what the socket takes and keeps the rest for the next time. An error shows in the
+/// connection's reader, too.
+pub(super) fn put(write: &OwnedWriteHalf, out: &mut Vec<u8>, bytes: &[u8]) {
+    if out.is_empty() {
+        let sent = write.try_write(bytes).unwrap_or_default();
+        out.extend_from_slice(&bytes[sent..]);
+        return;
+    }
+    out.extend_from_slice(bytes);
+    let sent = write.try_write(out).unwrap_or_default();
+    out.drain(..sent);
+}
+
+/// Ends a connection under its reader's feet.
+fn shut(write: &OwnedWriteHalf) {
+    let _ = socket2::SockRef::from(write.as_ref()).shutdown(std::net::Shutdown::Both);
+}
+
+fn micros(now: Instant, then: Instant) -> u64 {
+    probe::us_since(then, now)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn accepted_counts_are_read() {
+        assert_eq!(accepted(b"{\"accepted\":10}"), Some(10));
+        for body in [&b""[..], b"{}", b"{\"accepted\":}", b"{\"accepted\":-1}"] {
+            assert_eq!(accepted(body), None);
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! One thread of the fleet: its runtime, its share of servers and viewers.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Poll, ready};
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncRead, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::net::tcp::OwnedReadHalf;
+use tokio::sync::watch;
+use tokio::task::spawn_local;
+
+use super::probe::{self, ProbeLog};
+use super::servers::Servers;
+use super::tally::Tally;
+use super::viewers;
+use crate::agent::client::{self, ClientError, Line};
+use crate::agent::websocket::VIEWER_MESSAGE_BYTES_MAX;
+use crate::limits::READ_BUFFER_BYTES;
+
+/// What every thread of the fleet does next; only ever goes forward.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    Connect,
+    Run {
+        start: Instant,
+        /// None: until told.
+        end: Option<Instant>,
+    },
+    /// Nothing new is sent; answers and frames still count.
+    Drain,
+    Stop,
+}
+
+/// What was asked for, checked.
+pub(crate) struct Plan {
+    pub(crate) line: Line,
+    pub(crate) address: SocketAddr,
+    pub(crate) servers: usize,
+    pub(crate) viewers: usize,
+    pub(crate) frozen: usize,
+    pub(crate) every: Duration,
+    pub(crate) metrics: usize,
+    /// Local addresses to connect from; empty: the kernel chooses.
+    pub(crate) sources: Vec<IpAddr>,
+    pub(crate) seed: u64,
+    pub(crate) threads: usize,
+    /// Connections opened per second.
+    pub(crate) ramp: u32,
+}
+
+impl Plan {
+    pub(crate) fn connections(&self) -> usize {
+        self.servers + self.viewers + self.frozen
+    }
+
+    /// Time to open them all.
+    pub(crate) fn ramp_time(&self) -> Duration {
+        Duration::from_secs_f64(self.connections() as f64 / f64::from(self.ramp))
+    }
+}
+
+/// The same for all threads.
+pub(super) struct Shared {
+    pub(super) plan: Plan,
+    pub(super) origin: Instant,
+    pub(super) phases: watch::Receiver<Phase>,
+    /// Set together with [`Phase::Drain`]: one load where a watch would take a lock.
+    pub(super) ending: AtomicBool,
+    pub(super) probes: ProbeLog,
+    /// Connections tried at least once.
+    pub(super) tried: AtomicUsize,
+    pub(super) servers_up: AtomicUsize,
+    pub(super) viewers_up: AtomicUsize,
+}
+
+/// One thread's own.
+pub(super) struct Worker {
+    pub(super) index: usize,
+    pub(super) shared: Arc<Shared>,
+    tally: Arc<Mutex<Tally>>,
+    /// What is read lands here, whoever reads; a connection keeps only what was cut off.
+    buffer: RefCell<Vec<u8>>,
+}
+
+/// The thread's whole life.
+pub(super) fn run(index: usize, shared: Arc<Shared>, tally: Arc<Mutex<Tally>>) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build_local(tokio::runtime::LocalOptions::default())?;
+    // Never written past what was read, so unused pages of it cost nothing.
+    let bytes = match shared.plan.viewers {
+        0 => READ_BUFFER_BYTES,
+        _ => VIEWER_MESSAGE_BYTES_MAX + READ_BUFFER_BYTES,
+    };
+    let worker = Rc::new(Worker {
+        index,
+        shared,
+        tally,
+        buffer: RefCell::new(vec![0; bytes]),
+    });
+    runtime.block_on(worker.work());
+    Ok(())
+}
+
+impl Worker {
+    async fn work(self: Rc<Self>) {
+        let plan = &self.shared.plan;
+        let servers = Servers::new(&self);
+        for own in 0..servers.len() {
+            spawn_local(servers.clone().keep(own));
+        }
+        spawn_local(servers.clone().schedule());
+        for (own, n) in self.share(plan.viewers).enumerate() {
+            spawn_local(viewers::keep(self.clone(), own, plan.servers + n));
+        }
+        for n in self.share(plan.frozen) {
+            spawn_local(viewers::freeze(
+                self.clone(),
+                plan.servers + plan.viewers + n,
+            ));
+        }
+        if self.index == 0 && plan.viewers > 0 {
+            let worker = self.clone();
+            spawn_local(async move { probe::run(&worker).await });
+        }
+        let mut phases = self.shared.phases.clone();
+        // An error: the one who orders phases is gone, which is an order to stop.
+        let _ = phases.wait_for(|phase| *phase == Phase::Stop).await;
+        servers.abandon();
+    }
+
+    /// This thread's part of things numbered 0..n.
+    pub(super) fn share(&self, n: usize) -> impl Iterator<Item = usize> + use<> {
+        (self.index..n).step_by(self.shared.plan.threads)
+    }
+
+    pub(super) fn tally(&self) -> MutexGuard<'_, Tally> {
+        self.tally.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Microseconds since the run's origin.
+    pub(super) fn us(&self, then: Instant) -> u64 {
+        probe::us_since(self.shared.origin, then)
+    }
+
+    pub(super) fn is_ending(&self) -> bool {
+        self.shared.ending.load(Ordering::Relaxed)
+    }
+
+    /// Until it is connection `n`'s turn to connect.
+    pub(super) async fn turn(&self, n: usize) {
+        let wait = Duration::from_secs_f64(n as f64 / f64::from(self.shared.plan.ramp));
+        tokio::time::sleep_until((self.shared.origin + wait).into()).await;
+    }
+
+    pub(super) async fn dial(&self, n: usize) -> Result<TcpStream, ClientError> {
+        let sources = &self.shared.plan.sources;
+        let source = (!sources.is_empty()).then(|| sources[n % sources.len()]);
+        client::dial_address(self.shared.plan.address, source).await
+    }
+
+    /// Reads until the connection ends. `handle` gets all that is there and says how much of it it
+    /// is done with; it runs in the same poll as the read.
+    pub(super) async fn listen(
+        &self,
+        read: &mut OwnedReadHalf,
+        mut carry: Vec<u8>,
+        mut handle: impl FnMut(&[u8]) -> Result<usize, ClientError>,
+    ) -> ClientError {
+        let given = Cell::new(!carry.is_empty());
+        let listening = std::future::poll_fn(|cx| {
+            loop {
+                let mut buffer = self.buffer.borrow_mut();
+                let kept = carry.len();
+                let Some(room) = buffer.get_mut(kept..).filter(|room| !room.is_empty()) else {
+                    return Poll::Ready(Err::<(), _>(ClientError::Closed));
+                };
+                // What came behind a handshake is handled before anything is waited for.
+                let count = if given.take() {
+                    0
+                } else {
+                    let mut space = ReadBuf::new(room);
+                    ready!(Pin::new(&mut *read).poll_read(cx, &mut space))?;
+                    match space.filled().len() {
+                        0 => return Poll::Ready(Err(ClientError::Closed)),
+                        count => count,
+                    }
+                };
+                buffer[..kept].copy_from_slice(&carry);
+                let bytes = &buffer[..kept + count];
+                let done = handle(bytes)?;
+                carry.clear();
+                carry.extend_from_slice(&bytes[done..]);
+            }
+        });
+        match listening.await {
+            Ok(()) => ClientError::Closed,
+            Err(error) => error,
+        }
+    }
+}
