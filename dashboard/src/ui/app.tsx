@@ -59,7 +59,7 @@ function shortcut(wall: Wall, event: KeyboardEvent): void {
     event.preventDefault();
     return wall.closeHost();
   }
-  if (event.ctrlKey || event.metaKey || event.altKey || takesKeys(event.target)) return;
+  if (event.ctrlKey || event.metaKey || event.altKey || takesKey(event)) return;
   const { theme, utc } = wall.store.get().wish;
   const actions: Record<string, () => void> = {
     " ": () => wall.togglePause(),
@@ -74,8 +74,8 @@ function shortcut(wall: Wall, event: KeyboardEvent): void {
 }
 
 /** Space on a button is a click, a letter in a field is text. */
-function takesKeys(target: EventTarget | null): boolean {
-  return (
-    target instanceof HTMLElement && target.closest("input, select, textarea, button, a") !== null
-  );
+function takesKey({ key, target }: KeyboardEvent): boolean {
+  if (!(target instanceof HTMLElement)) return false;
+  const takers = key === " " ? "input, select, textarea, button, a" : "input, select, textarea";
+  return target.closest(takers) !== null;
 }
