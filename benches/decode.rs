@@ -95,7 +95,10 @@ fn read(batch: &Batch, body: &[u8]) -> f64 {
             sum += point.value;
             sum += (texts.get(point.metric).len() + texts.get(point.unit).len()) as f64;
         }
-        sum += texts.tags(doc).map(|(key, value)| key.len() + value.len()).sum::<usize>() as f64;
+        sum += texts
+            .tags(doc)
+            .map(|(key, value)| key.len() + value.len())
+            .sum::<usize>() as f64;
     }
     sum
 }
@@ -135,8 +138,16 @@ fn decode(criterion: &mut Criterion) {
     });
     group(criterion, "full", 1, FULL, |body| {
         let full: Full<'_> = serde_json::from_slice(body).unwrap();
-        let metrics = full.metrics.0.iter().map(|(name, value)| name.len() as f64 + value);
-        let tags = full.tags.0.iter().map(|(key, value)| key.len() + value.len());
+        let metrics = full
+            .metrics
+            .0
+            .iter()
+            .map(|(name, value)| name.len() as f64 + value);
+        let tags = full
+            .tags
+            .0
+            .iter()
+            .map(|(key, value)| key.len() + value.len());
         let names = full.host.len() + full.time.is_some() as usize + tags.sum::<usize>();
         metrics.sum::<f64>() + names as f64
     });
@@ -144,9 +155,8 @@ fn decode(criterion: &mut Criterion) {
     let mut lines = String::new();
     for i in 0..1000 {
         let (value, comma) = (f64::from(i % 997) / 10.0, if i == 0 { "" } else { "," });
-        let document = format!(
-            r#"{{"server_id":{i},"metric_type":"cpu","value":{value},"unit":"%"}}"#
-        );
+        let document =
+            format!(r#"{{"server_id":{i},"metric_type":"cpu","value":{value},"unit":"%"}}"#);
         write!(array, "{comma}{document}").unwrap();
         lines.push_str(&document);
         lines.push('\n');

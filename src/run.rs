@@ -3,11 +3,14 @@
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::process::ExitCode;
+use std::time::Duration;
 
+use clap::Parser;
 use thiserror::Error;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::agent::{self, AgentError};
+use crate::agent::fleet::{self, FleetError};
+use crate::agent::{self, AgentError, Background};
 use crate::cli::{self, Cli, CliError, Command, DemoArgs, ServeArgs};
 use crate::config::{Settings, SettingsError};
 use crate::server::Server;
@@ -23,6 +26,10 @@ pub enum RunError {
     Io(#[from] io::Error),
     #[error(transparent)]
     Agent(#[from] AgentError),
+    #[error(transparent)]
+    Fleet(#[from] FleetError),
+    #[error(transparent)]
+    Usage(#[from] clap::Error),
 }
 
 /// Runs the command; 2 for a command line that could not be taken, 1 for a command that failed.
@@ -40,12 +47,26 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Serve(args) => serve(&args),
         Command::Demo(args) => demo(args),
         Command::Agent(args) => agent::run(&args).map_err(Into::into),
-        Command::Fleet(args) => return agent::fleet::main(args),
+        Command::Fleet(args) => match fleet::run(&args) {
+            Ok(verdict) => return ExitCode::from(verdict.exit_code()),
+            Err(error) => Err(error.into()),
+        },
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error @ RunError::Settings(_)) => fail(&error, 2),
-        Err(error) => fail(&error, 1),
+        Err(error) => fail(&error, error.exit_code()),
+    }
+}
+
+impl RunError {
+    /// 2 for what another command line would cure.
+    fn exit_code(&self) -> u8 {
+        match self {
+            Self::Settings(_) | Self::Usage(_) => 2,
+            Self::Agent(error) => error.exit_code(),
+            Self::Fleet(error) => error.exit_code(),
+            Self::Listen(..) | Self::Io(_) => 1,
+        }
     }
 }
 
@@ -97,7 +118,7 @@ fn demo(mut args: DemoArgs) -> Result<(), RunError> {
         started => started?,
     };
     let url = format!("http://{}/", server.address);
-    let background = agent::background(&url, args.servers)?;
+    let (machine, fleet) = senders(&url, args.servers)?;
     say(&format!(
         "Tidewall is live with this machine and {} simulated servers.",
         args.servers
@@ -105,8 +126,25 @@ fn demo(mut args: DemoArgs) -> Result<(), RunError> {
     say(&format!("Open {url}"));
     say("Ctrl-C ends it.");
     until_stopped()?;
-    background.stop();
+    // Senders first: a server that goes away under them would only make them complain.
+    drop((machine, fleet));
     Ok(server.stop()?)
+}
+
+/// The demo's senders: this machine's own agent, and servers made up.
+fn senders(url: &str, servers: usize) -> Result<(Background, Option<Background>), RunError> {
+    let command = ["tidewall", "agent", "--to", url];
+    let Command::Agent(agent) = Cli::try_parse_from(command)?.command else {
+        return Err(RunError::Io(io::Error::other(
+            "the agent's own command line failed",
+        )));
+    };
+    let machine = agent::spawn_background(&agent)?;
+    let every = Duration::from_secs(1);
+    let fleet = (0 < servers)
+        .then(|| fleet::spawn_background(agent.to, None, servers, every))
+        .transpose()?;
+    Ok((machine, fleet))
 }
 
 /// For people, on stdout; a closed pipe is no reason to end.

@@ -4,8 +4,6 @@ mod backlog;
 mod backoff;
 mod client;
 pub mod fleet;
-
-pub mod fleet;
 pub mod host;
 mod report;
 

@@ -294,7 +294,11 @@ mod tests {
             let mut out = Vec::new();
             inflate(encoding, &bomb, &mut out).unwrap_err();
             let most = INFLATE_RATIO_MAX * bomb.len() + 2 * ROOM_BYTES;
-            assert!(out.capacity() <= 2 * most, "{encoding:?}: {}", out.capacity());
+            assert!(
+                out.capacity() <= 2 * most,
+                "{encoding:?}: {}",
+                out.capacity()
+            );
         }
     }
 

@@ -112,6 +112,7 @@ impl Server {
                 .join()
                 .map_err(|_| io::Error::other(format!("{name} panicked")))??;
         }
+        self.shared.close_the_books();
         Ok(())
     }
 

@@ -82,8 +82,14 @@ fn a_stop_mid_flight_loses_and_doubles_nothing() {
     assert_eq!(node.wait().code(), Some(0));
     let books = node.last_words();
     let find = |name: &str| -> u64 {
-        let (_, rest) = books.split_once(&format!("{name}=")).unwrap_or_else(|| panic!("{books}"));
-        rest.split(|c: char| !c.is_ascii_digit()).next().unwrap().parse().unwrap()
+        let (_, rest) = books
+            .split_once(&format!("{name}="))
+            .unwrap_or_else(|| panic!("{books}"));
+        rest.split(|c: char| !c.is_ascii_digit())
+            .next()
+            .unwrap()
+            .parse()
+            .unwrap()
     };
     let acknowledged = count.acknowledged.load(Relaxed);
     assert_eq!(find("accepted"), acknowledged, "{books}");

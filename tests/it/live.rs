@@ -11,7 +11,9 @@ use crate::support::{Http, Live, Node, Random, eventually};
 #[test]
 fn a_plain_client_gets_a_json_frame_every_tick() {
     let node = Node::start(&[]);
-    node.connect().post(r#"{"host":"a","metrics":{"cpu":1.5}}"#).unwrap();
+    node.connect()
+        .post(r#"{"host":"a","metrics":{"cpu":1.5}}"#)
+        .unwrap();
     let mut live = node.live(None);
     let frames: Vec<Value> = (0..21).map(|_| live.next_json()).collect();
     for pair in frames.windows(2) {
@@ -21,7 +23,10 @@ fn a_plain_client_gets_a_json_frame_every_tick() {
     // By the node's own clock: twenty ticks of 100 ms, late ones not counted twice.
     let time = |at: usize| frames[at]["time"].as_u64().unwrap();
     let elapsed = time(20) - time(0);
-    assert!((1_900..=2_500).contains(&elapsed), "20 ticks took {elapsed} ms");
+    assert!(
+        (1_900..=2_500).contains(&elapsed),
+        "20 ticks took {elapsed} ms"
+    );
     assert_eq!(frames[20]["hosts"]["ok"], 1);
     assert_eq!(frames[20]["metrics"]["cpu"]["max"], 1.5);
 }
@@ -39,8 +44,14 @@ fn mistakes_are_explained_and_survived() {
         (r#"{"op":"sub","view":{"kind":"stats"}}"#, "bad_message"),
         (r#"{"op":"sub","id":1}"#, "bad_view"),
         (r#"{"op":"sub","id":1,"view":{"kind":"pie"}}"#, "bad_view"),
-        (r#"{"op":"sub","id":1,"view":{"kind":"map","metric":"cpu","hz":3}}"#, "bad_view"),
-        (r#"{"op":"sub","id":1,"view":{"kind":"map","metric":"cpu","where":"a="}}"#, "bad_view"),
+        (
+            r#"{"op":"sub","id":1,"view":{"kind":"map","metric":"cpu","hz":3}}"#,
+            "bad_view",
+        ),
+        (
+            r#"{"op":"sub","id":1,"view":{"kind":"map","metric":"cpu","where":"a="}}"#,
+            "bad_view",
+        ),
         (r#"{"op":"unsub","id":9}"#, "unknown_id"),
         (r#"{"op":"resync","id":9}"#, "unknown_id"),
         (r#"{"op":"ack","frames":7}"#, "bad_message"),
@@ -75,7 +86,13 @@ fn foreign_pages_may_not_watch() {
     assert_eq!(status(handshake("http://x:1", "")), 101);
     assert_eq!(status(handshake("http://evil.example", "")), 403);
     assert_eq!(status(handshake("null", "")), 403);
-    assert_eq!(status(handshake("http://x:1", "Sec-WebSocket-Protocol: tidewall.v9\r\n")), 400);
+    assert_eq!(
+        status(handshake(
+            "http://x:1",
+            "Sec-WebSocket-Protocol: tidewall.v9\r\n"
+        )),
+        400
+    );
     let plain = "GET /api/live HTTP/1.1\r\nHost: x\r\n\r\n".to_owned();
     assert_eq!(status(plain), 426);
 }
@@ -95,8 +112,14 @@ impl Viewer {
         let mut live = node.live(Some("tidewall.v1"));
         assert_eq!(live.next_json()["op"], "welcome");
         let pictures = BTreeMap::new();
-        let mut viewer =
-            Viewer { live, pictures, hosts: BTreeMap::new(), epoch: 0, applied: 0, resyncs: 0 };
+        let mut viewer = Viewer {
+            live,
+            pictures,
+            hosts: BTreeMap::new(),
+            epoch: 0,
+            applied: 0,
+            resyncs: 0,
+        };
         let hosts = viewer.live.next_op("hosts");
         viewer.fetch(node, &hosts);
         viewer.say(&json!({"op":"sub","id":7,"view":{"kind":"map","metric":"cpu","hz":10}}));
@@ -138,7 +161,9 @@ impl Viewer {
         if lose {
             return;
         }
-        let Some(picture) = self.pictures.get_mut(&frame.header.view) else { return };
+        let Some(picture) = self.pictures.get_mut(&frame.header.view) else {
+            return;
+        };
         match picture.apply(&frame) {
             Outcome::Applied => self.applied += 1,
             Outcome::NeedsResync => {
@@ -165,7 +190,10 @@ impl Viewer {
                 self.epoch = message["to"].as_u64().unwrap();
             }
             "hosts_patch" if self.epoch < message["to"].as_u64().unwrap() => {
-                panic!("a gap in the patches: {} to {}", self.epoch, message["from"]);
+                panic!(
+                    "a gap in the patches: {} to {}",
+                    self.epoch, message["from"]
+                );
             }
             _ => {}
         }
@@ -191,7 +219,10 @@ impl Viewer {
 /// The node's own picture, quantised here by the words of PROTOCOL.md 2.3, not by the node's code.
 fn known(node: &Node) -> BTreeMap<String, (u8, u8)> {
     let snapshot = node.snapshot("?kind=map&metric=cpu");
-    let (lo, hi) = (snapshot["lo"].as_f64().unwrap(), snapshot["hi"].as_f64().unwrap());
+    let (lo, hi) = (
+        snapshot["lo"].as_f64().unwrap(),
+        snapshot["hi"].as_f64().unwrap(),
+    );
     let states = ["none", "ok", "stale", "down", "muted", "warn", "crit"];
     let row = |row: &Value| {
         let quantum = match row[2].as_f64() {
@@ -201,9 +232,17 @@ fn known(node: &Node) -> BTreeMap<String, (u8, u8)> {
             Some(value) => ((value - lo) * 252.0 / (hi - lo) + 0.5).floor() as u8,
         };
         let state = states.iter().position(|state| row[3] == *state).unwrap();
-        (row[1].as_str().unwrap().to_owned(), (quantum, u8::try_from(state).unwrap()))
+        (
+            row[1].as_str().unwrap().to_owned(),
+            (quantum, u8::try_from(state).unwrap()),
+        )
     };
-    snapshot["hosts"].as_array().unwrap().iter().map(row).collect()
+    snapshot["hosts"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(row)
+        .collect()
 }
 
 fn post_updates(http: &mut Http, random: &mut Random, hosts: u64, count: u64) {
@@ -213,14 +252,18 @@ fn post_updates(http: &mut Http, random: &mut Random, hosts: u64, count: u64) {
         format!(r#"{{"host":"web-{host}","metrics":{{"cpu":{value}}}}}"#)
     };
     let docs: Vec<String> = (0..count).map(|_| doc(random)).collect();
-    assert_eq!(http.post(&format!("[{}]", docs.join(","))).unwrap().status, 201);
+    assert_eq!(
+        http.post(&format!("[{}]", docs.join(","))).unwrap().status,
+        201
+    );
 }
 
 #[test]
 fn a_picture_equals_the_snapshot_after_every_kind_of_trouble() {
     let node = Node::start(&["--tick", "20ms"]);
     let (mut http, mut random) = (node.connect(), Random(2026));
-    http.post(r#"{"host":"web-0","metrics":{"cpu":50}}"#).unwrap();
+    http.post(r#"{"host":"web-0","metrics":{"cpu":50}}"#)
+        .unwrap();
     let mut viewer = Viewer::join(&node);
     let mut updates = 0;
     while updates < 10_000 {
@@ -245,8 +288,14 @@ fn a_picture_equals_the_snapshot_after_every_kind_of_trouble() {
         }
         viewer.step(&node, lose, acks);
     }
-    eprintln!("{} frames applied, {} resyncs", viewer.applied, viewer.resyncs);
-    assert!(50 < viewer.applied && 5 < viewer.resyncs, "the trouble was real");
+    eprintln!(
+        "{} frames applied, {} resyncs",
+        viewer.applied, viewer.resyncs
+    );
+    assert!(
+        50 < viewer.applied && 5 < viewer.resyncs,
+        "the trouble was real"
+    );
     // Equal while nothing moves: hosts that turn stale meanwhile only ask for another look.
     let mut shown = BTreeMap::new();
     eventually("the picture to equal the snapshot", || {

@@ -48,7 +48,11 @@ impl Node {
             .unwrap();
         let address = line.trim().strip_prefix("listening on http://").unwrap();
         let address = address.trim_end_matches('/').parse().unwrap();
-        let node = Node { address, child, stderr };
+        let node = Node {
+            address,
+            child,
+            stderr,
+        };
         eventually("readiness", || node.get("/readyz").status == 200);
         node
     }
