@@ -1,7 +1,7 @@
 //! Flags, environment and configuration file: one table.
 //!
-//! Each setting is declared once, here. A flag beats its `TIDEWALL_*` variable, which beats its line in
-//! the file, which beats the default.
+//! Each setting is declared once, here. A flag beats its `TIDEWALL_*` variable, which beats its
+//! line in the file, which beats the default.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};

@@ -95,8 +95,8 @@ fn resolve(listen: &str) -> Result<SocketAddr, SettingsError> {
         .ok_or_else(|| wrong("names no address".to_owned()))
 }
 
-/// CPUs this process may use, and how many of them its quota pays for. A quota below the mask means a
-/// container without CPUs of its own: there, pinning would put all containers on the same few.
+/// CPUs this process may use, and how many of them its quota pays for. A quota below the mask means
+/// a container without CPUs of its own: there, pinning would put all containers on the same few.
 fn machine() -> (Vec<CoreId>, usize) {
     let mask = core_affinity::get_core_ids().unwrap_or_default();
     let paid = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);

@@ -257,7 +257,8 @@ pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(300);
 /// An answer's head, and its body.
 pub const ANSWER_HEAD_BYTES_MAX: usize = 16 * KIB;
 pub const ANSWER_BODY_BYTES_MAX: usize = 64 * KIB;
-/// One message to a simulated viewer: a KEY of 65,536 hosts is 128 KiB, a `hosts_patch` of them 5 MB.
+/// One message to a simulated viewer: a KEY of 65,536 hosts is 128 KiB, a `hosts_patch` of them 5
+/// MB.
 pub const FLEET_MESSAGE_BYTES_MAX: usize = 8 * MIB;
 /// Readings of one simulated server that wait for its late answers; one more is lost and counted.
 pub const FLEET_WAITING_MAX: usize = 600;

@@ -1,9 +1,9 @@
 //! The ledger and the node's own counters.
 //!
-//! One set per core, written by that core alone with plain relaxed stores and summed when `/metrics`
-//! asks, so counting costs no bus traffic. `received = accepted + rejected` and `frames due = sent +
-//! coalesced + closed` hold by construction once traffic stops; a test compares them with a
-//! client's own count.
+//! One set per core, written by that core alone with plain relaxed stores and summed when
+//! `/metrics` asks, so counting costs no bus traffic. `received = accepted + rejected` and `frames
+//! due = sent + coalesced + closed` hold by construction once traffic stops; a test compares them
+//! with a client's own count.
 
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -106,16 +106,12 @@ impl Counters {
 pub struct Aggregated {
     pub samples: Counter,
     pub ticks: Counter,
-    pub ticks_skipped: Counter,
     pub tick_lateness_us_max: Counter,
-    pub tick_busy_us: Counter,
     pub hosts_ok: Counter,
     pub hosts_stale: Counter,
     pub hosts_down: Counter,
-    pub hosts_forgotten: Counter,
     pub series: Counter,
     pub series_folded: Counter,
-    pub views: Counter,
 }
 
 /// What `/metrics` shows beside the counters.
@@ -134,16 +130,115 @@ pub fn exposition(cores: &[&Counters], aggregated: &Aggregated, gauges: &Gauges)
     let mut text = Text {
         out: String::with_capacity(8 * 1024),
     };
-    ledger(&mut text, cores, aggregated);
-    text.family(
-        "tidewall_requests",
-        "counter",
-        "HTTP requests answered, refusals among them.",
-    );
-    text.line("tidewall_requests_total", "", sum(cores, |c| &c.requests));
-    text.family("tidewall_refusals", "counter", "HTTP requests refused.");
-    text.line("tidewall_refusals_total", "", sum(cores, |c| &c.refusals));
+    samples(&mut text, cores, aggregated);
+    totals(&mut text, cores, aggregated, gauges);
     per_core(&mut text, cores);
+    state(&mut text, aggregated, gauges);
+    text.out.push_str("# EOF\n");
+    text.out
+}
+
+fn samples(text: &mut Text, cores: &[&Counters], aggregated: &Aggregated) {
+    let rejected = |p: Protocol, r: Reason| sum(cores, |c| &c.rejected[p as usize].0[r as usize]);
+    let accepted = |p: Protocol| sum(cores, |c| &c.accepted[p as usize]);
+    let labelled = |p: Protocol| format!("protocol=\"{}\"", p.label());
+    let name = "tidewall_samples_received";
+    text.family(
+        name,
+        "counter",
+        "Samples that came in: accepted + rejected.",
+    );
+    for protocol in Protocol::ALL {
+        let refused: u64 = reject::all().map(|reason| rejected(protocol, reason)).sum();
+        text.total(name, &labelled(protocol), accepted(protocol) + refused);
+    }
+    let name = "tidewall_samples_accepted";
+    text.family(
+        name,
+        "counter",
+        "Samples acknowledged: aggregated + in the rings.",
+    );
+    for protocol in Protocol::ALL {
+        text.total(name, &labelled(protocol), accepted(protocol));
+    }
+    let name = "tidewall_samples_rejected";
+    text.family(
+        name,
+        "counter",
+        "Samples of refused batches, up to the fault.",
+    );
+    for (protocol, reason) in Protocol::ALL
+        .into_iter()
+        .flat_map(|p| reject::all().map(move |r| (p, r)))
+    {
+        let n = rejected(protocol, reason);
+        if 0 < n {
+            let labels = format!(
+                "{},reason=\"{}\"",
+                labelled(protocol),
+                reason.answer().label
+            );
+            text.total(name, &labels, n);
+        }
+    }
+    let name = "tidewall_samples_aggregated";
+    text.family(name, "counter", "Samples merged into the live state.");
+    text.total(name, "", aggregated.samples.get());
+}
+
+fn totals(text: &mut Text, cores: &[&Counters], aggregated: &Aggregated, gauges: &Gauges) {
+    let sum = |pick: Pick| sum(cores, pick);
+    for (name, help, value) in [
+        (
+            "frames_due",
+            "Frames owed: sent + coalesced + closed.",
+            sum(|c| &c.frames_due),
+        ),
+        (
+            "frames_sent",
+            "Frames handed to the kernel whole.",
+            sum(|c| &c.frames_sent),
+        ),
+        (
+            "frames_coalesced",
+            "Frames replaced by newer ones.",
+            sum(|c| &c.frames_coalesced),
+        ),
+        (
+            "frames_closed",
+            "Frames whose viewer left first.",
+            sum(|c| &c.frames_closed),
+        ),
+        ("requests", "HTTP requests answered.", sum(|c| &c.requests)),
+        (
+            "refusals",
+            "Requests and messages refused.",
+            sum(|c| &c.refusals),
+        ),
+        ("ticks", "Ticks published.", aggregated.ticks.get()),
+        (
+            "hosts_folded",
+            "Sights of hosts past the bound.",
+            gauges.hosts_folded,
+        ),
+        (
+            "columns_folded",
+            "Sights of columns past the bound.",
+            gauges.columns_folded,
+        ),
+        (
+            "series_folded",
+            "Samples of series past the bound.",
+            aggregated.series_folded.get(),
+        ),
+    ] {
+        let name = format!("tidewall_{name}");
+        text.family(&name, "counter", help);
+        text.total(&name, "", value);
+    }
+}
+
+fn state(text: &mut Text, aggregated: &Aggregated, gauges: &Gauges) {
     for (name, help, value) in [
         (
             "hosts_ok",
@@ -161,7 +256,6 @@ pub fn exposition(cores: &[&Counters], aggregated: &Aggregated, gauges: &Gauges)
             aggregated.hosts_down.get(),
         ),
         ("series", "Live series.", aggregated.series.get()),
-        ("views", "Distinct views encoded.", aggregated.views.get()),
         ("hosts", "Host names in the catalog.", gauges.hosts as u64),
         ("columns", "Columns in the catalog.", gauges.columns as u64),
         ("uptime_seconds", "Seconds since start.", gauges.uptime_s),
@@ -171,139 +265,14 @@ pub fn exposition(cores: &[&Counters], aggregated: &Aggregated, gauges: &Gauges)
             gauges.resident_bytes,
         ),
         (
-            "tick_lateness_seconds_max",
-            "Latest tick against its schedule since start, whole microseconds in gauge units.",
+            "tick_lateness_microseconds_max",
+            "Latest tick against its schedule since start.",
             aggregated.tick_lateness_us_max.get(),
         ),
     ] {
         let name = format!("tidewall_{name}");
         text.family(&name, "gauge", help);
-        if name.ends_with("seconds_max") {
-            text.float(&name, value as f64 / 1e6);
-        } else {
-            text.line(&name, "", value);
-        }
-    }
-    for (name, help, value) in [
-        ("ticks", "Ticks published.", aggregated.ticks.get()),
-        (
-            "ticks_skipped",
-            "Ticks given up because one before ran over.",
-            { aggregated.ticks_skipped.get() },
-        ),
-        (
-            "tick_busy_microseconds",
-            "Time spent making ticks.",
-            aggregated.tick_busy_us.get(),
-        ),
-        ("hosts_forgotten", "Hosts forgotten after long silence.", {
-            aggregated.hosts_forgotten.get()
-        }),
-        (
-            "hosts_folded",
-            "Sights of hosts past the bound.",
-            gauges.hosts_folded,
-        ),
-        (
-            "columns_folded",
-            "Sights of columns past the bound.",
-            gauges.columns_folded,
-        ),
-        (
-            "series_folded",
-            "Samples of series past the bound.",
-            aggregated.series_folded.get(),
-        ),
-    ] {
-        text.family(&format!("tidewall_{name}"), "counter", help);
-        text.line(&format!("tidewall_{name}_total"), "", value);
-    }
-    text.out.push_str("# EOF\n");
-    text.out
-}
-
-fn ledger(text: &mut Text, cores: &[&Counters], aggregated: &Aggregated) {
-    let rejected = |p: Protocol, r: Reason| sum(cores, |c| &c.rejected[p as usize].0[r as usize]);
-    let accepted = |p: Protocol| sum(cores, |c| &c.accepted[p as usize]);
-    let name = "tidewall_samples_received";
-    text.family(
-        name,
-        "counter",
-        "Samples that came in: accepted + rejected.",
-    );
-    for protocol in Protocol::ALL {
-        let refused: u64 = reject::all().map(|reason| rejected(protocol, reason)).sum();
-        let labels = format!("protocol=\"{}\"", protocol.label());
-        text.line(
-            "tidewall_samples_received_total",
-            &labels,
-            accepted(protocol) + refused,
-        );
-    }
-    let name = "tidewall_samples_accepted";
-    text.family(
-        name,
-        "counter",
-        "Samples acknowledged: aggregated + in the rings.",
-    );
-    for protocol in Protocol::ALL {
-        let labels = format!("protocol=\"{}\"", protocol.label());
-        text.line(
-            "tidewall_samples_accepted_total",
-            &labels,
-            accepted(protocol),
-        );
-    }
-    let name = "tidewall_samples_rejected";
-    text.family(
-        name,
-        "counter",
-        "Samples of refused batches, up to the fault.",
-    );
-    for protocol in Protocol::ALL {
-        for reason in reject::all() {
-            let n = rejected(protocol, reason);
-            if 0 < n {
-                let (protocol, reason) = (protocol.label(), reason.answer().label);
-                let labels = format!("protocol=\"{protocol}\",reason=\"{reason}\"");
-                text.line("tidewall_samples_rejected_total", &labels, n);
-            }
-        }
-    }
-    text.family(
-        "tidewall_samples_aggregated",
-        "counter",
-        "Samples merged into the live state.",
-    );
-    text.line(
-        "tidewall_samples_aggregated_total",
-        "",
-        aggregated.samples.get(),
-    );
-    for (name, help, value) in [
-        (
-            "due",
-            "Frames owed: sent + coalesced + closed.",
-            sum(cores, |c| &c.frames_due),
-        ),
-        (
-            "sent",
-            "Frames handed to the kernel whole.",
-            sum(cores, |c| &c.frames_sent),
-        ),
-        (
-            "coalesced",
-            "Frames replaced by newer ones.",
-            sum(cores, |c| &c.frames_coalesced),
-        ),
-        (
-            "closed",
-            "Frames whose viewer left first.",
-            sum(cores, |c| &c.frames_closed),
-        ),
-    ] {
-        text.family(&format!("tidewall_frames_{name}"), "counter", help);
-        text.line(&format!("tidewall_frames_{name}_total"), "", value);
+        text.line(&name, "", value);
     }
 }
 
@@ -384,8 +353,9 @@ impl Text {
         };
     }
 
-    fn float(&mut self, name: &str, value: f64) {
-        let _ = writeln!(self.out, "{name} {value}");
+    /// A counter's sample, whose name ends in `_total`.
+    fn total(&mut self, name: &str, labels: &str, value: u64) {
+        self.line(&format!("{name}_total"), labels, value);
     }
 }
 

@@ -1,8 +1,8 @@
 //! Each refusal and its answer, decided in one place.
 //!
-//! A [`Reason`] says what was wrong, grouped by blame: the peer erred, or the node is full. One table
-//! turns it into an HTTP status, a WebSocket close code and a counter's label. There is no entry for
-//! our own faults: those stop the process, and nothing a peer sends is answered with 500.
+//! A [`Reason`] says what was wrong, grouped by blame: the peer erred, or the node is full. One
+//! table turns it into an HTTP status, a WebSocket close code and a counter's label. There is no
+//! entry for our own faults: those stop the process, and nothing a peer sends is answered with 500.
 
 use std::borrow::Cow;
 

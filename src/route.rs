@@ -20,12 +20,17 @@ pub enum Endpoint {
     Options(&'static str),
 }
 
+const API: [&str; 4] = ["/api/metrics", "/api/live", "/api/snapshot", "/api/hosts"];
+
 /// Finds the endpoint. An upgrade to WebSocket is a way of asking, not a path of its own: the same
 /// paths take POST and GET.
 pub fn route(request: &Request<'_>) -> Result<Endpoint, Reject> {
     let path = request.path();
     let upgrade = request.upgrade.is_some() && request.method == Method::Get;
     let allow = allowed(path);
+    if path.starts_with("/api/") && !API.contains(&path) {
+        return Err(Reason::NotFound.into());
+    }
     match (path, request.method) {
         (_, Method::Options) => Ok(Endpoint::Options(allow)),
         ("/api/metrics" | "/", Method::Get) if upgrade => Ok(Endpoint::IngestSocket),
@@ -39,12 +44,12 @@ pub fn route(request: &Request<'_>) -> Result<Endpoint, Reject> {
             Reason::Method,
             "POST samples here, or open a WebSocket; the node's own metrics are at /metrics",
         )),
+        ("/api/live", _) => Err(Reason::UpgradeRequired.into()),
         ("/api/snapshot", _) => Ok(Endpoint::Snapshot),
         ("/api/hosts", _) => Ok(Endpoint::Hosts),
         ("/healthz", _) => Ok(Endpoint::Health),
         ("/readyz", _) => Ok(Endpoint::Ready),
         ("/metrics", _) => Ok(Endpoint::Metrics),
-        (path, _) if path.starts_with("/api/") => Err(Reason::NotFound.into()),
         _ => Ok(Endpoint::Dashboard),
     }
 }

@@ -87,7 +87,8 @@ impl Outbox {
         Ok(())
     }
 
-    /// Puts a frame into its view's slot; true when an older one, not yet begun, was dropped for it.
+    /// Puts a frame into its view's slot; true when an older one, not yet begun, was dropped for
+    /// it.
     pub fn frame(&mut self, view: u32, frame: Bytes) -> bool {
         if let Some(slot) = self.slots.iter_mut().find(|slot| slot.view == view) {
             slot.frame = frame;

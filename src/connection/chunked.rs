@@ -42,8 +42,8 @@ pub enum Progress {
 }
 
 impl Chunked {
-    /// `input` is the connection's bytes from the same start each time, longer at each call; decoding
-    /// starts at `from` the first time and goes on where it stopped.
+    /// `input` is the connection's bytes from the same start each time, longer at each call;
+    /// decoding starts at `from` the first time and goes on where it stopped.
     pub fn receive(&mut self, input: &[u8], from: usize) -> Result<Progress, Reject> {
         self.at = self.at.max(from);
         while self.state != State::Done {
@@ -120,7 +120,8 @@ impl Chunked {
         }
     }
 
-    /// Trailer fields are checked and ignored (RFC 9110 section 6.5.1 lets a recipient discard them).
+    /// Trailer fields are checked and ignored (RFC 9110 section 6.5.1 lets a recipient discard
+    /// them).
     fn trailer(&mut self, rest: &[u8]) -> Result<bool, Reject> {
         let Some(newline) = memchr::memchr(b'\n', rest) else {
             if TRAILER_BYTES_MAX < self.trailer_bytes + rest.len() {

@@ -203,7 +203,8 @@ fn field<'b>(
 }
 
 fn judge<'b>(request: &mut Request<'b>, fields: &Fields<'b>) -> Result<(), Reject> {
-    // RFC 9112 section 3.2: an HTTP/1.1 request has exactly one Host; a second one is always an error.
+    // RFC 9112 section 3.2: an HTTP/1.1 request has exactly one Host; a second one is always an
+    // error.
     if 1 < fields.hosts || (fields.hosts == 0 && request.minor == 1) {
         return Err(Reject::new(Reason::BadHost));
     }

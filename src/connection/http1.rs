@@ -10,9 +10,9 @@ use crate::reject::{Reason, Reject};
 
 /// One connection's place in its byte stream.
 ///
-/// Invariant: the caller shows the same unconsumed bytes again at each call, longer than before, and
-/// drops `consumed` bytes after a [`Step::Request`]. So a head that came whole is parsed in place and
-/// nothing is kept; `scanned` only spares a dribbled head from being searched twice.
+/// Invariant: the caller shows the same unconsumed bytes again at each call, longer than before,
+/// and drops `consumed` bytes after a [`Step::Request`]. So a head that came whole is parsed in
+/// place and nothing is kept; `scanned` only spares a dribbled head from being searched twice.
 #[derive(Debug, Default)]
 pub struct Http1 {
     scanned: usize,
@@ -73,8 +73,8 @@ impl Http1 {
         self.pending.is_some()
     }
 
-    /// Looks at all unconsumed bytes. `judge` is asked once per request whose body has not come with
-    /// its head, so that a refusal needs no body and `100 Continue` is a promise.
+    /// Looks at all unconsumed bytes. `judge` is asked once per request whose body has not come
+    /// with its head, so that a refusal needs no body and `100 Continue` is a promise.
     ///
     /// An error is final: answer it and close, since where the next request starts is unknown.
     pub fn receive<'b>(

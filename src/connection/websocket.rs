@@ -1,8 +1,8 @@
 //! WebSocket (RFC 6455): handshake and messages over our own buffers.
 //!
 //! tungstenite is the codec, with every limit set; it is shown the bytes that came and writes its
-//! replies into a buffer. Before it, [`Watch`] counts what tungstenite does not: fragments, empty ones
-//! too, and pings.
+//! replies into a buffer. Before it, [`Watch`] counts what tungstenite does not: fragments, empty
+//! ones too, and pings.
 
 use std::io::{self, Read, Write};
 
@@ -89,8 +89,8 @@ impl Socket {
         }
     }
 
-    /// Takes the bytes of one read. Replies (pongs, the close) and what `each` writes go to `out` in
-    /// order. An error asks for [`Socket::close`] with its reason.
+    /// Takes the bytes of one read. Replies (pongs, the close) and what `each` writes go to `out`
+    /// in order. An error asks for [`Socket::close`] with its reason.
     pub fn receive(
         &mut self,
         input: &[u8],

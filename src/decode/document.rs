@@ -170,6 +170,7 @@ impl<'a, 'b> Reader<'a, 'b> {
             Key::Seq => {
                 let what = "expected an unsigned integer of 64 bits";
                 fields.doc.seq = Some(self.whole(key, Reason::BadSeq, what)?);
+                self.batch.last_seq = fields.doc.seq;
             }
             Key::Tags => self.tags(key, fields)?,
             Key::Unit => {

@@ -14,7 +14,7 @@ pub fn decode(body: &[u8], now_ms: i64, batch: &mut Batch) -> Result<(), Fault> 
         return Ok(());
     }
     let fault = reader.scan.fault();
-    batch.clear();
+    batch.refuse();
     Err(weigh(fault, || check(body)))
 }
 

@@ -62,6 +62,10 @@ pub struct Batch {
     /// Unescaped strings, one after the other.
     arena: String,
     keys: Keys,
+    /// Samples of the last body that was refused, up to the faulty one, which counts.
+    refused: usize,
+    /// The last `seq` that was read, of a document that may have been refused afterwards.
+    last_seq: Option<u64>,
 }
 
 /// One document of a batch.
@@ -115,6 +119,24 @@ impl Batch {
         self.tags.clear();
         self.arena.clear();
         self.keys.clear();
+        self.refused = 0;
+        self.last_seq = None;
+    }
+
+    /// Forgets the content of a body that was refused, but for what its refusal must tell.
+    fn refuse(&mut self) {
+        let (refused, last_seq) = (self.points.len() + 1, self.last_seq);
+        self.clear();
+        (self.refused, self.last_seq) = (refused, last_seq);
+    }
+
+    /// See the field.
+    pub fn refused(&self) -> usize {
+        self.refused
+    }
+
+    pub fn last_seq(&self) -> Option<u64> {
+        self.last_seq
     }
 
     pub fn samples(&self) -> usize {

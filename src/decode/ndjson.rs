@@ -15,7 +15,7 @@ pub fn decode(body: &[u8], now_ms: i64, batch: &mut Batch) -> Result<(), Fault> 
         Ok(()) if batch.docs().is_empty() => Err(no_documents(body)),
         Ok(()) => Ok(()),
         Err(fault) => {
-            batch.clear();
+            batch.refuse();
             Err(weigh(fault, || check(body)))
         }
     }

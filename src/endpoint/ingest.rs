@@ -57,7 +57,7 @@ impl Intake {
         match &taken {
             Ok(samples) => counters.accept(post.protocol, *samples),
             Err(reject) => {
-                counters.reject(post.protocol, reject.reason, self.refused_samples(reject));
+                counters.reject(post.protocol, reject.reason, self.refused_samples());
             }
         }
         taken
@@ -106,10 +106,8 @@ impl Intake {
                 Ok(samples)
             }
             Err(reject) => {
-                let refused = self.refused_samples(&reject);
-                counters.reject(Protocol::WebSocket, reject.reason, refused);
-                let seq = self.batch.docs().last().and_then(|doc| doc.seq);
-                Err((reject, seq))
+                counters.reject(Protocol::WebSocket, reject.reason, self.refused_samples());
+                Err((reject, self.batch.last_seq()))
             }
         }
     }
@@ -155,10 +153,9 @@ impl Intake {
         Ok(samples)
     }
 
-    /// All that was read up to the fault, and the faulty sample.
-    fn refused_samples(&self, reject: &Reject) -> usize {
-        let whole = matches!(reject.reason, Reason::RingFull | Reason::Stopping);
-        self.batch.samples() + usize::from(!whole)
+    /// All that was read up to the fault, and the faulty sample; a whole batch that found no room.
+    fn refused_samples(&self) -> usize {
+        self.batch.refused().max(self.batch.samples()).max(1)
     }
 }
 

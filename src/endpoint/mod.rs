@@ -1,7 +1,7 @@
 //! What each endpoint does with a request, whatever protocol it came by.
 //!
-//! An endpoint gets the core's [`Context`] and plain values; it answers with a [`Response`], or with a
-//! question to the aggregator whose answer comes later. Protocol code turns both into bytes.
+//! An endpoint gets the core's [`Context`] and plain values; it answers with a [`Response`], or
+//! with a question to the aggregator whose answer comes later. Protocol code turns both into bytes.
 
 pub mod dashboard;
 pub mod ingest;

@@ -1,8 +1,8 @@
 //! One connection's life on its core: HTTP/1.1 first, then maybe a WebSocket.
 //!
 //! A read, its parse and its write happen in one poll, through the core's own buffers: an idle
-//! connection owns none. Timeouts come from the core's sweep (see [`Watchdog`]), not from a timer per
-//! connection.
+//! connection owns none. Timeouts come from the core's sweep (see [`Watchdog`]), not from a timer
+//! per connection.
 
 use std::future::poll_fn;
 use std::io;

@@ -68,7 +68,7 @@ fn the_books_balance_once_traffic_stops() {
 /// SIGTERM under full load: every batch is either acknowledged and counted, or neither.
 #[test]
 fn a_stop_mid_flight_loses_and_doubles_nothing() {
-    let mut node = Node::start(&["--log", "info"]);
+    let mut node = Node::start(&["--log", "info", "--log-json"]);
     let (stop, count) = (AtomicBool::new(false), Count::default());
     let mut live = node.live(None);
     std::thread::scope(|scope| {
@@ -83,7 +83,7 @@ fn a_stop_mid_flight_loses_and_doubles_nothing() {
     let books = node.last_words();
     let find = |name: &str| -> u64 {
         let (_, rest) = books
-            .split_once(&format!("{name}="))
+            .split_once(&format!("\"{name}\":"))
             .unwrap_or_else(|| panic!("{books}"));
         rest.split(|c: char| !c.is_ascii_digit())
             .next()
