@@ -69,11 +69,16 @@ impl Way for OursSingle {
     }
 }
 
-struct RtrbSingle;
+/// A record of one group of benches alone. `rtrb` leaves inlining to the compiler, which declines
+/// when a second caller shares the instance; then the bench would measure a call.
+#[derive(Clone, Copy)]
+struct Of<const GROUP: u8>(Sample);
 
-impl Way for RtrbSingle {
-    type Producer = rtrb::Producer<Sample>;
-    type Consumer = rtrb::Consumer<Sample>;
+struct RtrbSingle<const GROUP: u8>;
+
+impl<const GROUP: u8> Way for RtrbSingle<GROUP> {
+    type Producer = rtrb::Producer<Of<GROUP>>;
+    type Consumer = rtrb::Consumer<Of<GROUP>>;
     const NAME: &str = "rtrb_single";
     const STEP: u32 = 1;
 
@@ -82,11 +87,11 @@ impl Way for RtrbSingle {
     }
 
     fn put(producer: &mut Self::Producer, first: u32) -> bool {
-        producer.push(sample(first)).is_ok()
+        producer.push(Of(sample(first))).is_ok()
     }
 
     fn take(consumer: &mut Self::Consumer, sum: &mut u64) -> u32 {
-        let Ok(sample) = consumer.pop() else {
+        let Ok(Of(sample)) = consumer.pop() else {
             return 0;
         };
         *sum = fold(*sum, &sample);
@@ -118,15 +123,15 @@ impl Way for OursBatch {
     }
 
     fn take(consumer: &mut Self::Consumer, sum: &mut u64) -> u32 {
-        consumer.drain(BATCH as usize, |part| *sum = fold_all(*sum, part)) as u32
+        consumer.drain(BATCH as usize, |part| *sum = part.iter().fold(*sum, fold)) as u32
     }
 }
 
-struct RtrbBatch;
+struct RtrbBatch<const GROUP: u8>;
 
-impl Way for RtrbBatch {
-    type Producer = rtrb::Producer<Sample>;
-    type Consumer = rtrb::Consumer<Sample>;
+impl<const GROUP: u8> Way for RtrbBatch<GROUP> {
+    type Producer = rtrb::Producer<Of<GROUP>>;
+    type Consumer = rtrb::Consumer<Of<GROUP>>;
     const NAME: &str = "rtrb_chunk64";
     const STEP: u32 = BATCH;
 
@@ -138,7 +143,7 @@ impl Way for RtrbBatch {
         let Ok(room) = producer.write_chunk_uninit(BATCH as usize) else {
             return false;
         };
-        room.fill_from_iter((first..first + BATCH).map(sample));
+        room.fill_from_iter((first..first + BATCH).map(|number| Of(sample(number))));
         true
     }
 
@@ -147,7 +152,9 @@ impl Way for RtrbBatch {
             return 0;
         };
         let (first, second) = chunk.as_slices();
-        *sum = fold_all(fold_all(*sum, first), second);
+        for part in [first, second] {
+            *sum = part.iter().fold(*sum, |sum, Of(sample)| fold(sum, sample));
+        }
         chunk.commit_all();
         BATCH
     }
@@ -186,9 +193,9 @@ fn contender<W: Way + 'static>(capacity: usize) -> Contender {
 fn threads(capacity: usize, samples: u32, turns: usize) {
     let mut contenders = [
         contender::<OursSingle>(capacity),
-        contender::<RtrbSingle>(capacity),
+        contender::<RtrbSingle<1>>(capacity),
         contender::<OursBatch>(capacity),
-        contender::<RtrbBatch>(capacity),
+        contender::<RtrbBatch<1>>(capacity),
     ];
     let mut figures = [const { Vec::new() }; 4];
     for _ in 0..turns {
@@ -278,17 +285,12 @@ fn fold(sum: u64, sample: &Sample) -> u64 {
     sum.wrapping_add(sample.value.to_bits() ^ sample.time_ms.cast_unsigned() ^ names)
 }
 
-#[inline]
-fn fold_all(sum: u64, samples: &[Sample]) -> u64 {
-    samples.iter().fold(sum, fold)
-}
-
 fn pings(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("ring/ping");
     ping::<OursSingle>(&mut group);
-    ping::<RtrbSingle>(&mut group);
+    ping::<RtrbSingle<0>>(&mut group);
     ping::<OursBatch>(&mut group);
-    ping::<RtrbBatch>(&mut group);
+    ping::<RtrbBatch<0>>(&mut group);
     group.finish();
 }
 
