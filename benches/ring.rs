@@ -2,15 +2,21 @@
 //!
 //! `ping` fills and empties on one thread: the cost of the instructions. `threads` does so from two
 //! pinned threads: mostly the cost of the cache lines that travel, in the server's ring and in one
-//! that stays in a core's second-level cache, where every line comes from the other core. Every
-//! contender folds every field of every record, in order. `-- --test` runs each once at smoke size.
+//! that stays in a core's second-level cache, where every line comes from the other core. How close
+//! the consumer follows changes from moment to moment and decides what a record costs, so the
+//! contenders of `threads` take turns, and their medians over all turns are compared.
+//!
+//! Every contender folds every field of every record, in order. `-- --test` runs each once at smoke
+//! size.
+
+#![allow(clippy::print_stdout, reason = "a bench reports there")]
 
 use std::hint::{black_box, spin_loop};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use criterion::measurement::WallTime;
-use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{BenchmarkGroup, Criterion, Throughput};
 use crossbeam_utils::CachePadded;
 use tidewall::limits::RING_CAPACITY;
 use tidewall::ring;
@@ -19,7 +25,9 @@ use tidewall::sample::Sample;
 /// 96 KiB.
 const SMALL_CAPACITY: usize = 4_096;
 const BATCH: u32 = 64;
+/// Records of one turn, and turns of each contender, of `threads`.
 const SAMPLES: u32 = 1 << 20;
+const TURNS: usize = 60;
 const SAMPLES_SMOKE: u32 = 1 << 12;
 
 /// One way over a ring.
@@ -61,11 +69,16 @@ impl Way for OursSingle {
     }
 }
 
-struct RtrbSingle;
+/// A record of one group of benches alone. `rtrb` leaves inlining to the compiler, which declines
+/// when a second caller shares the instance; then the bench would measure a call.
+#[derive(Clone, Copy)]
+struct Of<const GROUP: u8>(Sample);
 
-impl Way for RtrbSingle {
-    type Producer = rtrb::Producer<Sample>;
-    type Consumer = rtrb::Consumer<Sample>;
+struct RtrbSingle<const GROUP: u8>;
+
+impl<const GROUP: u8> Way for RtrbSingle<GROUP> {
+    type Producer = rtrb::Producer<Of<GROUP>>;
+    type Consumer = rtrb::Consumer<Of<GROUP>>;
     const NAME: &str = "rtrb_single";
     const STEP: u32 = 1;
 
@@ -74,11 +87,11 @@ impl Way for RtrbSingle {
     }
 
     fn put(producer: &mut Self::Producer, first: u32) -> bool {
-        producer.push(sample(first)).is_ok()
+        producer.push(Of(sample(first))).is_ok()
     }
 
     fn take(consumer: &mut Self::Consumer, sum: &mut u64) -> u32 {
-        let Ok(sample) = consumer.pop() else {
+        let Ok(Of(sample)) = consumer.pop() else {
             return 0;
         };
         *sum = fold(*sum, &sample);
@@ -110,15 +123,15 @@ impl Way for OursBatch {
     }
 
     fn take(consumer: &mut Self::Consumer, sum: &mut u64) -> u32 {
-        consumer.drain(BATCH as usize, |part| *sum = fold_all(*sum, part)) as u32
+        consumer.drain(BATCH as usize, |part| *sum = part.iter().fold(*sum, fold)) as u32
     }
 }
 
-struct RtrbBatch;
+struct RtrbBatch<const GROUP: u8>;
 
-impl Way for RtrbBatch {
-    type Producer = rtrb::Producer<Sample>;
-    type Consumer = rtrb::Consumer<Sample>;
+impl<const GROUP: u8> Way for RtrbBatch<GROUP> {
+    type Producer = rtrb::Producer<Of<GROUP>>;
+    type Consumer = rtrb::Consumer<Of<GROUP>>;
     const NAME: &str = "rtrb_chunk64";
     const STEP: u32 = BATCH;
 
@@ -130,7 +143,7 @@ impl Way for RtrbBatch {
         let Ok(room) = producer.write_chunk_uninit(BATCH as usize) else {
             return false;
         };
-        room.fill_from_iter((first..first + BATCH).map(sample));
+        room.fill_from_iter((first..first + BATCH).map(|number| Of(sample(number))));
         true
     }
 
@@ -139,7 +152,9 @@ impl Way for RtrbBatch {
             return 0;
         };
         let (first, second) = chunk.as_slices();
-        *sum = fold_all(fold_all(*sum, first), second);
+        for part in [first, second] {
+            *sum = part.iter().fold(*sum, |sum, Of(sample)| fold(sum, sample));
+        }
         chunk.commit_all();
         BATCH
     }
@@ -160,16 +175,53 @@ fn ping<W: Way>(group: &mut BenchmarkGroup<'_, WallTime>) {
     black_box(sum);
 }
 
-fn threads<W: Way>(group: &mut BenchmarkGroup<'_, WallTime>, capacity: usize, samples: u32) {
+/// One contender of `threads`: takes a turn over so many records.
+type Contender = (&'static str, Box<dyn FnMut(u32) -> Duration>);
+
+fn contender<W: Way + 'static>(capacity: usize) -> Contender {
     let (producer, consumer) = W::ends(capacity);
     // Both ends keep an index: side by side they would share a line.
     let mut ends = (CachePadded::new(producer), CachePadded::new(consumer));
     // A lap around the ring first: `rtrb` leaves the first touch of its memory to the records.
     cross::<W>(&mut ends, capacity as u32);
-    group.throughput(Throughput::Elements(u64::from(samples)));
-    group.bench_function(W::NAME, |bench| {
-        bench.iter_custom(|rounds| (0..rounds).map(|_| cross::<W>(&mut ends, samples)).sum());
-    });
+    (
+        W::NAME,
+        Box::new(move |samples| cross::<W>(&mut ends, samples)),
+    )
+}
+
+fn threads(capacity: usize, samples: u32, turns: usize) {
+    let mut contenders = [
+        contender::<OursSingle>(capacity),
+        contender::<RtrbSingle<1>>(capacity),
+        contender::<OursBatch>(capacity),
+        contender::<RtrbBatch<1>>(capacity),
+    ];
+    let mut figures = [const { Vec::new() }; 4];
+    for _ in 0..turns {
+        for ((_, turn), figures) in contenders.iter_mut().zip(&mut figures) {
+            figures.push(turn(samples).as_nanos() as f64 / f64::from(samples));
+        }
+    }
+    if turns < TURNS {
+        println!("ring/threads-{capacity}: nothing lost; too short to measure");
+        return;
+    }
+    for figures in &mut figures {
+        figures.sort_by(f64::total_cmp);
+    }
+    let at = |which: usize, percent: usize| figures[which][(turns - 1) * percent / 100];
+    let rtrb_single = at(1, 50);
+    for (which, (name, _)) in contenders.iter().enumerate() {
+        println!(
+            "ring/threads-{capacity}/{name:12} ns/record: p10 {:6.2}  p50 {:6.2}  p90 {:6.2}  \
+             rtrb_single takes {:.2} x",
+            at(which, 10),
+            at(which, 50),
+            at(which, 90),
+            rtrb_single / at(which, 50),
+        );
+    }
 }
 
 type Ends<W> = (
@@ -233,30 +285,27 @@ fn fold(sum: u64, sample: &Sample) -> u64 {
     sum.wrapping_add(sample.value.to_bits() ^ sample.time_ms.cast_unsigned() ^ names)
 }
 
-#[inline]
-fn fold_all(sum: u64, samples: &[Sample]) -> u64 {
-    samples.iter().fold(sum, fold)
-}
-
-fn benches(criterion: &mut Criterion) {
+fn pings(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("ring/ping");
     ping::<OursSingle>(&mut group);
-    ping::<RtrbSingle>(&mut group);
+    ping::<RtrbSingle<0>>(&mut group);
     ping::<OursBatch>(&mut group);
-    ping::<RtrbBatch>(&mut group);
+    ping::<RtrbBatch<0>>(&mut group);
     group.finish();
-
-    let smoke = std::env::args().any(|argument| argument == "--test");
-    let samples = if smoke { SAMPLES_SMOKE } else { SAMPLES };
-    for capacity in [SMALL_CAPACITY, RING_CAPACITY] {
-        let mut group = criterion.benchmark_group(format!("ring/threads-{capacity}"));
-        threads::<OursSingle>(&mut group, capacity, samples);
-        threads::<RtrbSingle>(&mut group, capacity, samples);
-        threads::<OursBatch>(&mut group, capacity, samples);
-        threads::<RtrbBatch>(&mut group, capacity, samples);
-        group.finish();
-    }
 }
 
-criterion_group!(ring_benches, benches);
-criterion_main!(ring_benches);
+fn main() {
+    let mut criterion = Criterion::default().configure_from_args();
+    pings(&mut criterion);
+    criterion.final_summary();
+
+    let smoke = std::env::args().any(|argument| argument == "--test");
+    let (samples, turns) = if smoke {
+        (SAMPLES_SMOKE, 1)
+    } else {
+        (SAMPLES, TURNS)
+    };
+    for capacity in [SMALL_CAPACITY, RING_CAPACITY] {
+        threads(capacity, samples, turns);
+    }
+}

@@ -20,5 +20,5 @@ mkdir -p "$out"
 {
     conditions "${realtime[*]} cargo bench --bench ring -- ${options[*]}"
     timeout 300 "${realtime[@]}" "$bench" --bench "${options[@]}" 2>/dev/null |
-        grep -E '^ring|  time:|  thrpt:' | grep -v 'p = '
+        grep -E '^ring|  time:' | grep -v 'p = '
 } | tee "$out/ring.txt"
