@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use tokio::time::sleep;
 
+use super::probe::us_since;
 use super::tally::{Counts, Tally, total};
 use super::worker::Phase;
 use super::{Fleet, FleetError};
@@ -54,10 +55,13 @@ impl Fleet {
         }
         let started_ms = clock::wall_ms();
         let before = Processor::now();
-        let start = Instant::now() + START_DELAY;
+        // Whole microseconds, as the end is: so each server has exactly its share of intervals.
+        let origin = self.shared.origin;
+        let start_us = us_since(origin, Instant::now() + START_DELAY);
+        let start = origin + Duration::from_micros(start_us);
         if !interrupted {
-            let end = Some(start + duration);
-            self.phases.send_replace(Phase::Run { start, end });
+            self.end_at(start + duration);
+            self.phases.send_replace(Phase::Run { start });
             tokio::select! {
                 () = self.watch(start, duration) => {}
                 () = &mut stop => interrupted = true,
@@ -65,7 +69,9 @@ impl Fleet {
         }
         let elapsed = start.elapsed().min(duration);
         let processor = Processor::now().since(&before);
-        self.shared.ending.store(true, Ordering::Relaxed);
+        if interrupted {
+            self.end_at(Instant::now());
+        }
         let at_end = merged(&self.tallies);
         self.phases.send_replace(Phase::Drain);
         tokio::select! {
@@ -90,6 +96,11 @@ impl Fleet {
             probes_last: probes.acknowledged(),
             processor,
         })
+    }
+
+    fn end_at(&self, end: Instant) {
+        let end_us = us_since(self.shared.origin, end);
+        self.shared.end_us.store(end_us, Ordering::Relaxed);
     }
 
     /// Until every connection has been tried.
@@ -165,7 +176,8 @@ impl Fleet {
                 .viewers
                 .iter()
                 .all(|viewing| viewing.last_probe.is_none_or(|seen| seen >= last));
-            if tally.requests.waiting() == 0 && all_seen {
+            let all_sent = self.shared.scheduling.load(Ordering::Relaxed) == 0;
+            if all_sent && tally.requests.waiting() == 0 && all_seen {
                 return;
             }
         }
