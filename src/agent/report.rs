@@ -96,7 +96,8 @@ struct ProbeFigures {
 #[derive(Debug, Serialize)]
 struct GeneratorFigures {
     cpu_seconds: f64,
-    cpu_us_per_request: f64,
+    /// Viewers' share included.
+    cpu_us_per_request: Option<f64>,
     /// From the intended time to the send: what the figures above owe to the generator.
     lateness: Quantiles,
 }
@@ -132,7 +133,7 @@ impl Report {
         let viewers = viewers(measured, rate);
         let probes = probes(measured);
         let cpu_seconds = measured.processor.own.as_secs_f64();
-        let per_request = cpu_seconds * 1e6 / (requests.sent.max(1) as f64);
+        let per_request = (requests.sent > 0).then(|| cpu_seconds * 1e6 / requests.sent as f64);
         let clean = total(&requests.refused) == 0
             && total(&requests.lost) == 0
             && requests.intended == requests.acknowledged
@@ -223,9 +224,11 @@ fn requests(tally: &Tally, rate: impl Fn(f64) -> f64) -> RequestFigures {
 
 fn viewers(measured: &Measured, rate: impl Fn(f64) -> f64) -> ViewerFigures {
     let tally = &measured.tally;
-    let sum = |field: fn(&Viewing) -> u64| tally.viewers.iter().map(field).sum::<u64>();
-    let frames: u64 = measured.frames.iter().sum();
-    let least = measured.frames.iter().copied().min().unwrap_or_default();
+    let in_time = |field: fn(&Viewing) -> u64| measured.viewers.iter().map(field).sum::<u64>();
+    let in_all = |field: fn(&Viewing) -> u64| tally.viewers.iter().map(field).sum::<u64>();
+    let frames = in_time(|viewing| viewing.frames);
+    let least = measured.viewers.iter().map(|viewing| viewing.frames).min();
+    let bytes = in_time(|viewing| viewing.bytes);
     ViewerFigures {
         connected: tally
             .viewers
@@ -233,18 +236,18 @@ fn viewers(measured: &Measured, rate: impl Fn(f64) -> f64) -> ViewerFigures {
             .filter(|viewing| viewing.connected)
             .count(),
         frames,
-        frames_per_second_min: rate(least as f64),
-        frames_per_second_avg: rate(frames as f64 / measured.frames.len().max(1) as f64),
-        keys: sum(|viewing| viewing.keys),
-        deltas: sum(|viewing| viewing.deltas),
-        gaps: sum(|viewing| viewing.gaps),
-        unfit: sum(|viewing| viewing.unfit),
-        resyncs: sum(|viewing| viewing.resyncs),
-        errors: sum(|viewing| viewing.errors),
-        reconnects: sum(|viewing| viewing.reconnects),
+        frames_per_second_min: rate(least.unwrap_or_default() as f64),
+        frames_per_second_avg: rate(frames as f64 / measured.viewers.len().max(1) as f64),
+        keys: in_time(|viewing| viewing.keys),
+        deltas: in_time(|viewing| viewing.deltas),
+        gaps: in_all(|viewing| viewing.gaps),
+        unfit: in_all(|viewing| viewing.unfit),
+        resyncs: in_all(|viewing| viewing.resyncs),
+        errors: in_all(|viewing| viewing.errors),
+        reconnects: in_all(|viewing| viewing.reconnects),
         closes: tally.viewer_closes.clone(),
-        bytes: measured.viewer_bytes,
-        bytes_per_second: rate(measured.viewer_bytes as f64),
+        bytes,
+        bytes_per_second: rate(bytes as f64),
         frozen_connected: tally.frozen_connected,
         frozen_closed_by_server: tally.frozen_closed,
     }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use tokio::time::sleep;
 
 use super::probe::us_since;
-use super::tally::{Counts, Tally, total};
+use super::tally::{Counts, Tally, Viewing, total};
 use super::worker::Phase;
 use super::{Fleet, FleetError};
 use crate::agent::report::{Processor, Progress};
@@ -31,9 +31,8 @@ pub(crate) struct Measured {
     pub(crate) interrupted: bool,
     /// Of all threads; once they ended.
     pub(crate) tally: Tally,
-    /// Frames and bytes of each viewer when the time was over, before the drain.
-    pub(crate) frames: Vec<u64>,
-    pub(crate) viewer_bytes: u64,
+    /// Each viewer when the time was over, before the drain: what rates are made of.
+    pub(crate) viewers: Vec<Viewing>,
     pub(crate) probes_sent: u64,
     pub(crate) probes_accepted: u64,
     /// Greatest probe accepted.
@@ -85,12 +84,7 @@ impl Fleet {
             elapsed,
             interrupted,
             tally: Tally::new(0),
-            frames: at_end
-                .viewers
-                .iter()
-                .map(|viewing| viewing.frames)
-                .collect(),
-            viewer_bytes: at_end.viewers.iter().map(|viewing| viewing.bytes).sum(),
+            viewers: at_end.viewers,
             probes_sent: probes.scheduled(),
             probes_accepted: probes.accepted(),
             probes_last: probes.acknowledged(),

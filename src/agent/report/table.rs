@@ -125,13 +125,11 @@ impl Report {
     fn machine_rows(&self, table: &mut Table) {
         let (generator, machine) = (&self.generator, &self.machine);
         table.section("generator");
-        table.row(
-            "own processor time",
-            format!(
-                "{:.2} s, {:.1} us a request",
-                generator.cpu_seconds, generator.cpu_us_per_request
-            ),
-        );
+        let mut text = format!("{:.2} s", generator.cpu_seconds);
+        if let Some(us) = generator.cpu_us_per_request {
+            let _ = write!(text, ", {us:.1} us a request");
+        }
+        table.row("own processor time", text);
         table.row("send, from intended time", generator.lateness.to_string());
         let mut text = format!("{} x {}", machine.processors, machine.processor);
         if let (Some(busy), Some(steal)) = (machine.busy_percent, machine.steal_percent) {
