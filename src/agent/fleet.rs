@@ -9,6 +9,7 @@ mod probe;
 pub(super) mod run;
 mod servers;
 mod tally;
+mod viewer;
 mod viewers;
 mod wire;
 pub(super) mod worker;
@@ -16,7 +17,7 @@ pub(super) mod worker;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -210,7 +211,7 @@ pub fn spawn_background(
         ramp: 2_000,
     };
     let start = Instant::now();
-    let (phases, receiver) = watch::channel(Phase::Run { start, end: None });
+    let (phases, receiver) = watch::channel(Phase::Run { start });
     let shared = Arc::new(Shared::new(plan, receiver, Duration::ZERO));
     let tally = Arc::new(Mutex::new(Tally::new(0)));
     let background = Background::spawn("fleet", phases, move || {
@@ -262,7 +263,8 @@ impl Shared {
             plan,
             origin: Instant::now(),
             phases,
-            ending: AtomicBool::new(false),
+            end_us: AtomicU64::new(u64::MAX),
+            scheduling: AtomicUsize::new(0),
             probes: ProbeLog::new(duration),
             tried: AtomicUsize::new(0),
             servers_up: AtomicUsize::new(0),

@@ -1,8 +1,9 @@
 //! What a fleet's run says at its end: a table for people, JSON for tools.
 
-use std::fmt::{self, Write as _};
-use std::io::{self, Write as _};
-use std::time::Duration;
+mod machine;
+mod table;
+
+use std::io::{self, Write};
 
 use serde::Serialize;
 
@@ -10,7 +11,9 @@ use super::Via;
 use super::fleet::run::Measured;
 use super::fleet::worker::Plan;
 use super::fleet::{Counts, FleetArgs, Latency, Requests, Tally, Verdict, Viewing, total};
-use crate::duration::human;
+pub(super) use machine::Processor;
+use machine::{MachineFigures, machine};
+pub(super) use table::Progress;
 
 #[derive(Debug, Serialize)]
 pub(super) struct Report {
@@ -93,21 +96,10 @@ struct ProbeFigures {
 #[derive(Debug, Serialize)]
 struct GeneratorFigures {
     cpu_seconds: f64,
-    cpu_us_per_request: f64,
+    /// Viewers' share included.
+    cpu_us_per_request: Option<f64>,
     /// From the intended time to the send: what the figures above owe to the generator.
     lateness: Quantiles,
-}
-
-#[derive(Debug, Serialize)]
-struct MachineFigures {
-    processor: String,
-    processors: usize,
-    memory_bytes: u64,
-    system: String,
-    kernel: String,
-    /// Of the whole machine while measuring; none where the system does not tell.
-    busy_percent: Option<f64>,
-    steal_percent: Option<f64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -141,7 +133,7 @@ impl Report {
         let viewers = viewers(measured, rate);
         let probes = probes(measured);
         let cpu_seconds = measured.processor.own.as_secs_f64();
-        let per_request = cpu_seconds * 1e6 / (requests.sent.max(1) as f64);
+        let per_request = (requests.sent > 0).then(|| cpu_seconds * 1e6 / requests.sent as f64);
         let clean = total(&requests.refused) == 0
             && total(&requests.lost) == 0
             && requests.intended == requests.acknowledged
@@ -200,143 +192,6 @@ impl Report {
         out.write_all(self.table().as_bytes())?;
         out.flush()
     }
-
-    fn table(&self) -> String {
-        let mut table = Table::default();
-        self.request_rows(&mut table);
-        if self.run.viewers + self.run.frozen_viewers > 0 {
-            self.viewer_rows(&mut table);
-        }
-        self.machine_rows(&mut table);
-        table.render()
-    }
-
-    fn request_rows(&self, table: &mut Table) {
-        let (run, requests) = (&self.run, &self.requests);
-        table.row(
-            "target",
-            format!("{} via {:?}, version {}", run.to, run.via, run.version),
-        );
-        let every = human(Duration::from_millis(run.every_ms));
-        table.row(
-            "load",
-            format!(
-                "{} servers every {every}, {} metrics each, {} viewers, seed {}",
-                grouped(run.servers as u64),
-                run.metrics,
-                grouped(run.viewers as u64),
-                run.seed
-            ),
-        );
-        let note = if run.interrupted { ", interrupted" } else { "" };
-        table.row("time", format!("{:.1} s{note}", run.seconds));
-        table.section("requests");
-        table.row("intended", grouped(requests.intended));
-        table.row("sent", grouped(requests.sent));
-        let rate = format!(
-            "{} ({:.0}/s)",
-            grouped(requests.acknowledged),
-            requests.acknowledged_per_second
-        );
-        table.row("acknowledged", rate);
-        let samples = grouped(requests.samples_acknowledged);
-        table.row(
-            "samples acknowledged",
-            format!("{samples} ({:.0}/s)", requests.samples_per_second),
-        );
-        table.row("refused", kinds(&requests.refused));
-        table.row("lost", kinds(&requests.lost));
-        table.row("reconnects", grouped(requests.reconnects));
-        table.row("failed connects", kinds(&requests.connect_failures));
-        table.row("answer, from intended time", requests.answer.to_string());
-    }
-
-    fn viewer_rows(&self, table: &mut Table) {
-        let (viewers, probes) = (&self.viewers, &self.probes);
-        table.section("viewers");
-        table.row("connected", grouped(viewers.connected as u64));
-        table.row(
-            "frames",
-            format!(
-                "{} ({} keys, {} deltas)",
-                grouped(viewers.frames),
-                grouped(viewers.keys),
-                grouped(viewers.deltas)
-            ),
-        );
-        table.row(
-            "frames/s per viewer",
-            format!(
-                "min {:.1}, average {:.1}",
-                viewers.frames_per_second_min, viewers.frames_per_second_avg
-            ),
-        );
-        table.row(
-            "gaps, resyncs, errors",
-            format!(
-                "{}, {}, {}",
-                grouped(viewers.gaps),
-                grouped(viewers.resyncs),
-                grouped(viewers.errors)
-            ),
-        );
-        table.row(
-            "reconnects",
-            format!(
-                "{}; {}",
-                grouped(viewers.reconnects),
-                kinds(&viewers.closes)
-            ),
-        );
-        table.row(
-            "read",
-            format!("{:.1} MB/s", viewers.bytes_per_second / 1e6),
-        );
-        if self.run.frozen_viewers > 0 {
-            table.row(
-                "frozen",
-                format!(
-                    "{} connected, {} closed by the server",
-                    grouped(viewers.frozen_connected),
-                    grouped(viewers.frozen_closed_by_server)
-                ),
-            );
-        }
-        table.row(
-            "probes",
-            format!(
-                "{} sent, {} accepted; with each viewer: {} seen, {} lost",
-                grouped(probes.sent),
-                grouped(probes.accepted),
-                grouped(probes.seen),
-                grouped(probes.lost)
-            ),
-        );
-        table.row("POST to frame parsed", probes.post_to_frame.to_string());
-    }
-
-    fn machine_rows(&self, table: &mut Table) {
-        let (generator, machine) = (&self.generator, &self.machine);
-        table.section("generator");
-        table.row(
-            "own processor time",
-            format!(
-                "{:.2} s, {:.1} us a request",
-                generator.cpu_seconds, generator.cpu_us_per_request
-            ),
-        );
-        table.row("send, from intended time", generator.lateness.to_string());
-        let mut text = format!("{} x {}", machine.processors, machine.processor);
-        if let (Some(busy), Some(steal)) = (machine.busy_percent, machine.steal_percent) {
-            let _ = write!(text, ", {busy:.0} % busy, {steal:.1} % steal");
-        }
-        table.row("machine", text);
-        table.row(
-            "system",
-            format!("{}, kernel {}", machine.system, machine.kernel),
-        );
-        table.row("command", self.run.command.clone());
-    }
 }
 
 fn requests(tally: &Tally, rate: impl Fn(f64) -> f64) -> RequestFigures {
@@ -369,9 +224,11 @@ fn requests(tally: &Tally, rate: impl Fn(f64) -> f64) -> RequestFigures {
 
 fn viewers(measured: &Measured, rate: impl Fn(f64) -> f64) -> ViewerFigures {
     let tally = &measured.tally;
-    let sum = |field: fn(&Viewing) -> u64| tally.viewers.iter().map(field).sum::<u64>();
-    let frames: u64 = measured.frames.iter().sum();
-    let least = measured.frames.iter().copied().min().unwrap_or_default();
+    let in_time = |field: fn(&Viewing) -> u64| measured.viewers.iter().map(field).sum::<u64>();
+    let in_all = |field: fn(&Viewing) -> u64| tally.viewers.iter().map(field).sum::<u64>();
+    let frames = in_time(|viewing| viewing.frames);
+    let least = measured.viewers.iter().map(|viewing| viewing.frames).min();
+    let bytes = in_time(|viewing| viewing.bytes);
     ViewerFigures {
         connected: tally
             .viewers
@@ -379,18 +236,18 @@ fn viewers(measured: &Measured, rate: impl Fn(f64) -> f64) -> ViewerFigures {
             .filter(|viewing| viewing.connected)
             .count(),
         frames,
-        frames_per_second_min: rate(least as f64),
-        frames_per_second_avg: rate(frames as f64 / measured.frames.len().max(1) as f64),
-        keys: sum(|viewing| viewing.keys),
-        deltas: sum(|viewing| viewing.deltas),
-        gaps: sum(|viewing| viewing.gaps),
-        unfit: sum(|viewing| viewing.unfit),
-        resyncs: sum(|viewing| viewing.resyncs),
-        errors: sum(|viewing| viewing.errors),
-        reconnects: sum(|viewing| viewing.reconnects),
+        frames_per_second_min: rate(least.unwrap_or_default() as f64),
+        frames_per_second_avg: rate(frames as f64 / measured.viewers.len().max(1) as f64),
+        keys: in_time(|viewing| viewing.keys),
+        deltas: in_time(|viewing| viewing.deltas),
+        gaps: in_all(|viewing| viewing.gaps),
+        unfit: in_all(|viewing| viewing.unfit),
+        resyncs: in_all(|viewing| viewing.resyncs),
+        errors: in_all(|viewing| viewing.errors),
+        reconnects: in_all(|viewing| viewing.reconnects),
         closes: tally.viewer_closes.clone(),
-        bytes: measured.viewer_bytes,
-        bytes_per_second: rate(measured.viewer_bytes as f64),
+        bytes,
+        bytes_per_second: rate(bytes as f64),
         frozen_connected: tally.frozen_connected,
         frozen_closed_by_server: tally.frozen_closed,
     }
@@ -411,169 +268,6 @@ fn probes(measured: &Measured) -> ProbeFigures {
     }
 }
 
-fn machine(processor: &Processor) -> MachineFigures {
-    let mut brand = String::new();
-    let (mut processors, mut memory_bytes) = (0, 0);
-    if let Ok(system) = sysinfo::System::new_all() {
-        brand = system
-            .cpus()
-            .first()
-            .map(|cpu| cpu.brand().to_owned())
-            .unwrap_or_default();
-        processors = system.cpus().len();
-        memory_bytes = system.total_memory();
-    }
-    let share =
-        |part: u64| (processor.total > 0).then(|| part as f64 * 100.0 / processor.total as f64);
-    MachineFigures {
-        processor: brand,
-        processors,
-        memory_bytes,
-        system: sysinfo::System::long_os_version().unwrap_or_default(),
-        kernel: sysinfo::System::kernel_version().unwrap_or_default(),
-        busy_percent: share(processor.busy),
-        steal_percent: share(processor.steal),
-    }
-}
-
-/// Processor time of this process, and of the whole machine in clock ticks.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Processor {
-    own: Duration,
-    total: u64,
-    busy: u64,
-    steal: u64,
-}
-
-impl Processor {
-    pub(super) fn now() -> Self {
-        let stat = std::fs::read_to_string("/proc/stat").unwrap_or_default();
-        let mut now = Self::machine(stat.lines().next().unwrap_or_default());
-        #[cfg(unix)]
-        {
-            let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
-            let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
-            now.own = Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or_default());
-        }
-        now
-    }
-
-    /// `cpu user nice system idle iowait irq softirq steal …`
-    fn machine(line: &str) -> Self {
-        let mut ticks = [0u64; 8];
-        for (tick, field) in ticks.iter_mut().zip(line.split_ascii_whitespace().skip(1)) {
-            *tick = field.parse().unwrap_or_default();
-        }
-        let total: u64 = ticks.iter().sum();
-        Self {
-            own: Duration::ZERO,
-            total,
-            busy: total - ticks[3] - ticks[4] - ticks[7],
-            steal: ticks[7],
-        }
-    }
-
-    pub(super) fn since(&self, before: &Self) -> Self {
-        Self {
-            own: self.own.saturating_sub(before.own),
-            total: self.total.saturating_sub(before.total),
-            busy: self.busy.saturating_sub(before.busy),
-            steal: self.steal.saturating_sub(before.steal),
-        }
-    }
-}
-
-/// One line each second.
-pub(super) struct Progress<'a> {
-    pub(super) seconds: u64,
-    pub(super) servers: usize,
-    pub(super) viewers: usize,
-    pub(super) tally: &'a Tally,
-}
-
-impl fmt::Display for Progress<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Tally {
-            requests,
-            answer,
-            visible,
-            viewers,
-            ..
-        } = self.tally;
-        write!(
-            f,
-            "{:4} s  up {}+{}  sent {}  acked {}  refused {}  lost {}  ack p50 {} p99 {} ms",
-            self.seconds,
-            self.servers,
-            self.viewers,
-            requests.sent,
-            requests.acknowledged,
-            total(&requests.refused),
-            total(&requests.lost),
-            ms(answer.quantile_ms(0.5)),
-            ms(answer.quantile_ms(0.99)),
-        )?;
-        if viewers.is_empty() {
-            return Ok(());
-        }
-        let frames: u64 = viewers.iter().map(|viewing| viewing.frames).sum();
-        let (p50, p99) = (ms(visible.quantile_ms(0.5)), ms(visible.quantile_ms(0.99)));
-        write!(f, "  frames {frames}  wall p50 {p50} p99 {p99} ms")
-    }
-}
-
-impl fmt::Display for Quantiles {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.count == 0 {
-            return f.write_str("none");
-        }
-        write!(
-            f,
-            "p50 {}  p90 {}  p99 {}  p99.9 {}  max {} ms  ({})",
-            ms(self.p50_ms),
-            ms(self.p90_ms),
-            ms(self.p99_ms),
-            ms(self.p999_ms),
-            ms(self.max_ms),
-            grouped(self.count)
-        )
-    }
-}
-
-/// Three digits that matter.
-fn ms(value: Option<f64>) -> String {
-    match value {
-        None => "-".to_owned(),
-        Some(value) if value < 10.0 => format!("{value:.2}"),
-        Some(value) if value < 100.0 => format!("{value:.1}"),
-        Some(value) => format!("{value:.0}"),
-    }
-}
-
-fn kinds(counts: &Counts) -> String {
-    if counts.is_empty() {
-        return "0".to_owned();
-    }
-    let kinds: Vec<String> = counts
-        .iter()
-        .map(|(kind, n)| format!("{kind}: {}", grouped(*n)))
-        .collect();
-    kinds.join(", ")
-}
-
-/// 1234567 as 1,234,567.
-fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
 /// The command line as given, without its secret.
 fn command(args: impl Iterator<Item = String>) -> String {
     let mut words = Vec::new();
@@ -590,57 +284,9 @@ fn command(args: impl Iterator<Item = String>) -> String {
     words.join(" ")
 }
 
-/// Two columns, the first as wide as its widest cell.
-#[derive(Debug, Default)]
-struct Table {
-    rows: Vec<(String, String)>,
-}
-
-impl Table {
-    fn row(&mut self, name: &str, value: String) {
-        self.rows.push((format!("  {name}"), value));
-    }
-
-    fn section(&mut self, name: &str) {
-        self.rows.push((name.to_owned(), String::new()));
-    }
-
-    fn render(&self) -> String {
-        let width = self
-            .rows
-            .iter()
-            .map(|(name, _)| name.len())
-            .max()
-            .unwrap_or_default();
-        let mut text = String::new();
-        for (name, value) in &self.rows {
-            let line = format!("{name:width$}  {value}");
-            text += line.trim_end();
-            text.push('\n');
-        }
-        text
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn numbers_read_well() {
-        for (number, expected) in [
-            (0, "0"),
-            (999, "999"),
-            (1_000, "1,000"),
-            (1_234_567, "1,234,567"),
-        ] {
-            assert_eq!(grouped(number), expected);
-        }
-        assert_eq!(ms(Some(0.1234)), "0.12");
-        assert_eq!(ms(Some(52.34)), "52.3");
-        assert_eq!(ms(Some(1234.5)), "1234");
-        assert_eq!(ms(None), "-");
-    }
 
     #[test]
     fn a_command_keeps_its_token_to_itself() {
@@ -652,29 +298,5 @@ mod tests {
             "t fleet --token ... --to x",
         );
         check(&["t", "--token=s3cret"], "t --token=...");
-    }
-
-    #[test]
-    fn a_processor_line_is_read() {
-        let before = Processor::machine("cpu  100 0 50 800 10 0 5 35 0 0");
-        let after = Processor::machine("cpu  200 0 50 1600 10 0 5 135 0 0");
-        let between = after.since(&before);
-        assert_eq!(
-            (between.total, between.busy, between.steal),
-            (1_000, 100, 100)
-        );
-        assert_eq!(Processor::machine("").total, 0);
-    }
-
-    #[test]
-    fn tables_align() {
-        let mut table = Table::default();
-        table.section("requests");
-        table.row("sent", "1".to_owned());
-        table.row("acknowledged", "2".to_owned());
-        assert_eq!(
-            table.render(),
-            "requests\n  sent          1\n  acknowledged  2\n"
-        );
     }
 }

@@ -102,7 +102,7 @@ pub(super) async fn run(worker: &Worker) {
     else {
         return;
     };
-    let Phase::Run { start, end } = phase else {
+    let Phase::Run { start } = phase else {
         return;
     };
     let line = Line {
@@ -114,7 +114,7 @@ pub(super) async fn run(worker: &Worker) {
     let mut next = start;
     loop {
         next += EVERY.mul_f64(rng.exponential());
-        if end.is_some_and(|end| next >= end) {
+        if worker.end().is_some_and(|end| next >= end) {
             return;
         }
         tokio::select! {

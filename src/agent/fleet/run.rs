@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use tokio::time::sleep;
 
-use super::tally::{Counts, Tally, total};
+use super::probe::us_since;
+use super::tally::{Counts, Tally, Viewing, total};
 use super::worker::Phase;
 use super::{Fleet, FleetError};
 use crate::agent::report::{Processor, Progress};
@@ -30,9 +31,8 @@ pub(crate) struct Measured {
     pub(crate) interrupted: bool,
     /// Of all threads; once they ended.
     pub(crate) tally: Tally,
-    /// Frames and bytes of each viewer when the time was over, before the drain.
-    pub(crate) frames: Vec<u64>,
-    pub(crate) viewer_bytes: u64,
+    /// Each viewer when the time was over, before the drain: what rates are made of.
+    pub(crate) viewers: Vec<Viewing>,
     pub(crate) probes_sent: u64,
     pub(crate) probes_accepted: u64,
     /// Greatest probe accepted.
@@ -54,10 +54,13 @@ impl Fleet {
         }
         let started_ms = clock::wall_ms();
         let before = Processor::now();
-        let start = Instant::now() + START_DELAY;
+        // Whole microseconds, as the end is: so each server has exactly its share of intervals.
+        let origin = self.shared.origin;
+        let start_us = us_since(origin, Instant::now() + START_DELAY);
+        let start = origin + Duration::from_micros(start_us);
         if !interrupted {
-            let end = Some(start + duration);
-            self.phases.send_replace(Phase::Run { start, end });
+            self.end_at(start + duration);
+            self.phases.send_replace(Phase::Run { start });
             tokio::select! {
                 () = self.watch(start, duration) => {}
                 () = &mut stop => interrupted = true,
@@ -65,7 +68,9 @@ impl Fleet {
         }
         let elapsed = start.elapsed().min(duration);
         let processor = Processor::now().since(&before);
-        self.shared.ending.store(true, Ordering::Relaxed);
+        if interrupted {
+            self.end_at(Instant::now());
+        }
         let at_end = merged(&self.tallies);
         self.phases.send_replace(Phase::Drain);
         tokio::select! {
@@ -79,17 +84,17 @@ impl Fleet {
             elapsed,
             interrupted,
             tally: Tally::new(0),
-            frames: at_end
-                .viewers
-                .iter()
-                .map(|viewing| viewing.frames)
-                .collect(),
-            viewer_bytes: at_end.viewers.iter().map(|viewing| viewing.bytes).sum(),
+            viewers: at_end.viewers,
             probes_sent: probes.scheduled(),
             probes_accepted: probes.accepted(),
             probes_last: probes.acknowledged(),
             processor,
         })
+    }
+
+    fn end_at(&self, end: Instant) {
+        let end_us = us_since(self.shared.origin, end);
+        self.shared.end_us.store(end_us, Ordering::Relaxed);
     }
 
     /// Until every connection has been tried.
@@ -165,7 +170,8 @@ impl Fleet {
                 .viewers
                 .iter()
                 .all(|viewing| viewing.last_probe.is_none_or(|seen| seen >= last));
-            if tally.requests.waiting() == 0 && all_seen {
+            let all_sent = self.shared.scheduling.load(Ordering::Relaxed) == 0;
+            if all_sent && tally.requests.waiting() == 0 && all_seen {
                 return;
             }
         }

@@ -1,6 +1,6 @@
 //! Simulated servers: an open loop. Each has its own fixed rhythm, and no answer moves it.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
@@ -32,6 +32,8 @@ pub(super) struct Servers {
     /// A masked WebSocket message on its way out.
     scratch: RefCell<(Vec<u8>, Rng)>,
     inflight_max: usize,
+    /// When the measured time began.
+    start: Cell<Option<Instant>>,
 }
 
 struct Server {
@@ -96,6 +98,7 @@ impl Servers {
                 Via::Websocket => FLEET_INFLIGHT_MAX,
                 Via::Http1 | Via::Http2 => 1,
             },
+            start: Cell::new(None),
         })
     }
 
@@ -110,7 +113,7 @@ impl Servers {
         let shared = self.worker.shared.clone();
         let (mut backoff, mut rng) = (Backoff::default(), Rng::random());
         let mut first = true;
-        while !self.worker.is_ending() {
+        while !self.worker.is_over() {
             let connected = self.connect(own, number).await;
             if std::mem::take(&mut first) {
                 shared.tried.fetch_add(1, Ordering::Relaxed);
@@ -151,18 +154,22 @@ impl Servers {
         Ok((read, carry))
     }
 
-    /// Sends on time until the run ends. Servers in the order of their offsets are one schedule
-    /// that repeats: no timer per server.
+    /// Sends on time, and what is late as soon as it can, until nothing more is due.
     pub(super) async fn schedule(self: Rc<Self>) {
-        let shared = self.worker.shared.clone();
-        let mut phases = shared.phases.clone();
-        let begun = phases
-            .wait_for(|phase| *phase != Phase::Connect)
-            .await
-            .map(|p| *p);
-        let Ok(Phase::Run { start, end }) = begun else {
+        let mut phases = self.worker.shared.phases.clone();
+        let begun = phases.wait_for(|phase| *phase != Phase::Connect).await;
+        let Ok(Phase::Run { start }) = begun.map(|phase| *phase) else {
             return;
         };
+        self.start.set(Some(start));
+        let scheduling = &self.worker.shared.scheduling;
+        scheduling.fetch_add(1, Ordering::Relaxed);
+        self.send_on_time(start).await;
+        scheduling.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Servers in the order of their offsets are one schedule that repeats: no timer per server.
+    async fn send_on_time(&self, start: Instant) {
         let offset = |own: usize| self.list[own].borrow().offset;
         let mut order: Vec<(Duration, usize)> = (0..self.len()).map(|i| (offset(i), i)).collect();
         order.sort_unstable();
@@ -172,14 +179,12 @@ impl Servers {
         while !order.is_empty() {
             for &(offset, own) in &order {
                 let due = round_start + offset;
-                if end.is_some_and(|end| due >= end) {
-                    return;
-                }
                 if due > now {
                     tokio::time::sleep_until(due.into()).await;
                     now = Instant::now();
                 }
-                if self.worker.is_ending() {
+                // After the wait: an interrupt moves the end.
+                if self.worker.end().is_some_and(|end| due >= end) {
                     return;
                 }
                 self.fire(own, due, now);
@@ -189,7 +194,7 @@ impl Servers {
                     now = Instant::now();
                 }
             }
-            round_start += shared.plan.every;
+            round_start += self.worker.shared.plan.every;
         }
     }
 
@@ -320,9 +325,16 @@ impl Servers {
         server.timed_out = false;
     }
 
-    /// The end: what is still unanswered stays so.
+    /// The end: what is still unanswered stays so, and what was due and not sent is owned up to.
     pub(super) fn abandon(&self) {
         let requests = &mut self.worker.tally().requests;
+        let due = self.due_in_all();
+        count(
+            &mut requests.lost,
+            "unsent",
+            due.saturating_sub(requests.intended),
+        );
+        requests.intended = requests.intended.max(due);
         for server in &self.list {
             let server = &mut *server.borrow_mut();
             count(
@@ -334,6 +346,20 @@ impl Servers {
             server.inflight.clear();
             server.waiting.clear();
         }
+    }
+
+    /// Requests whose time came between start and end.
+    fn due_in_all(&self) -> u64 {
+        let (Some(start), Some(end)) = (self.start.get(), self.worker.end()) else {
+            return 0;
+        };
+        let time = end.saturating_duration_since(start);
+        let every = self.worker.shared.plan.every.as_nanos().max(1);
+        let due = |server: &RefCell<Server>| {
+            let left = time.saturating_sub(server.borrow().offset).as_nanos();
+            u64::try_from(left.div_ceil(every)).unwrap_or(u64::MAX)
+        };
+        self.list.iter().map(due).sum()
     }
 }
 
@@ -354,10 +380,12 @@ fn take_answers(
             // Answered without being asked: a timeout's 408, say.
             return Err(ClientError::Closed);
         };
-        let code = response.status.to_string();
-        let refusal = (!(200..300).contains(&response.status)).then_some(code.as_str());
         let samples = accepted(&response.body).unwrap_or(server.life.values.len() as u64);
-        settle(&request, refusal, samples, now, tally);
+        let refusal = match response.status {
+            200..300 => None,
+            status => Some(itoa::Buffer::new().format(status).to_owned()),
+        };
+        settle(&request, refusal.as_deref(), samples, now, tally);
         if !response.keep_alive {
             return Err(ClientError::Closed);
         }

@@ -5,7 +5,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, ready};
 use std::time::{Duration, Instant};
@@ -28,12 +28,11 @@ use crate::limits::READ_BUFFER_BYTES;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
     Connect,
+    /// Send what is due, up to [`Shared::end`].
     Run {
         start: Instant,
-        /// None: until told.
-        end: Option<Instant>,
     },
-    /// Nothing new is sent; answers and frames still count.
+    /// The time is over; what was due, answers and frames still count.
     Drain,
     Stop,
 }
@@ -71,8 +70,10 @@ pub(super) struct Shared {
     pub(super) plan: Plan,
     pub(super) origin: Instant,
     pub(super) phases: watch::Receiver<Phase>,
-    /// Set together with [`Phase::Drain`]: one load where a watch would take a lock.
-    pub(super) ending: AtomicBool,
+    /// Microseconds since the origin; nothing is due from here on. Moves back on an interrupt.
+    pub(super) end_us: AtomicU64,
+    /// Threads that still have requests to send.
+    pub(super) scheduling: AtomicUsize,
     pub(super) probes: ProbeLog,
     /// Connections tried at least once.
     pub(super) tried: AtomicUsize,
@@ -150,8 +151,16 @@ impl Worker {
         probe::us_since(self.shared.origin, then)
     }
 
-    pub(super) fn is_ending(&self) -> bool {
-        self.shared.ending.load(Ordering::Relaxed)
+    /// When nothing is due any more; `None`: not foreseen.
+    pub(super) fn end(&self) -> Option<Instant> {
+        match self.shared.end_us.load(Ordering::Relaxed) {
+            u64::MAX => None,
+            end_us => Some(self.shared.origin + Duration::from_micros(end_us)),
+        }
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.end().is_some_and(|end| Instant::now() >= end)
     }
 
     /// Until it is connection `n`'s turn to connect.
