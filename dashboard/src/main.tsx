@@ -3,7 +3,11 @@ import type { HostTable } from "./live/hosts";
 import type { Socket } from "./live/connection";
 import { PROTOCOL } from "./live/connection";
 import { wishOfHash } from "./state";
-import "./style.css";
+import "./style/base.css";
+import "./style/chrome.css";
+import "./style/panels.css";
+import "./style/overlays.css";
+import "./style/narrow.css";
 import { App } from "./ui/app";
 import { Wall } from "./wall";
 

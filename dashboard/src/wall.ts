@@ -307,7 +307,7 @@ export class Wall {
       this.#dirty.map = false;
       const picture = this.#session.picture("map");
       this.#map.paint(picture);
-      if (picture && (picture.lo !== scale.lo || picture.hi !== scale.hi)) {
+      if (picture?.whole && (picture.lo !== scale.lo || picture.hi !== scale.hi)) {
         this.store.set({ scale: { lo: picture.lo, hi: picture.hi } });
       }
     }

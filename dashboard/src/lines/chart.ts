@@ -71,7 +71,10 @@ export class LinesChart {
       ...this.#size(),
       legend: { show: false },
       cursor: { drag: { setScale: false, x: false, y: false }, points: { size: 6 } },
-      scales: { x: { time: true, auto: false }, y: { range: (_, __, max) => range(max, look.unit) } },
+      scales: {
+        x: { time: true, auto: false },
+        y: { range: (_, __, max) => range(max, look.unit) },
+      },
       axes: axes(look),
       series: [
         {},

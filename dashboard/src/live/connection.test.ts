@@ -12,8 +12,6 @@ import type { ServerMessage } from "./messages";
 
 class FakeSocket implements Socket {
   binaryType = "";
-  protocol = "tidewall.v1";
-  onopen: (() => void) | null = null;
   onmessage: ((event: { data: unknown }) => void) | null = null;
   onclose: ((event: { code: number; reason: string }) => void) | null = null;
   readonly sent: unknown[] = [];

@@ -21,8 +21,6 @@ const CLOSE_GOING = 1000;
 /** What this needs of a `WebSocket`. */
 export interface Socket {
   binaryType: string;
-  readonly protocol: string;
-  onopen: (() => void) | null;
   onmessage: ((event: { data: unknown }) => void) | null;
   onclose: ((event: { code: number; reason: string }) => void) | null;
   send(text: string): void;

@@ -94,8 +94,10 @@ const CLOSE_WORDS: Readonly<Record<number, string>> = {
   4029: "Too many viewers or views",
 };
 
-/** Why a WebSocket failed, as far as plain HTTP can tell: browsers hide the status of an upgrade. */
-export async function obstacleOf(request: () => Promise<{ status: number }>): Promise<string | null> {
+type Request = () => Promise<{ status: number }>;
+
+/** Why a WebSocket failed, as far as HTTP can tell: browsers hide the status of an upgrade. */
+export async function obstacleOf(request: Request): Promise<string | null> {
   try {
     const { status } = await request();
     if (status === 401) return "The server wants an access token (401)";

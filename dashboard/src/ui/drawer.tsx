@@ -104,7 +104,12 @@ function Metric({ metric, choose }: MetricProps): JSX.Element {
   return (
     <tr>
       <td class="host">
-        <button type="button" class="link" title={`Show ${name} on the map`} onClick={() => choose(name)}>
+        <button
+          type="button"
+          class="link"
+          title={`Show ${name} on the map`}
+          onClick={() => choose(name)}
+        >
           {name}
         </button>
       </td>

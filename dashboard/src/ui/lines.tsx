@@ -29,12 +29,12 @@ export function LinesPanel({ wall }: Props): JSX.Element {
 
 function Readout({ wall }: Props): JSX.Element {
   const percentiles = useStore(wall.store, (s) => s.percentiles);
-  const cursorMs = useStore(wall.store, (s) => s.cursorMs);
+  const at = useStore(wall.store, (s) => s.cursorMs ?? s.asOfMs);
   const utc = useStore(wall.store, (s) => s.wish.utc);
   const unit = useStore(wall.store, unitOf);
   return (
     <dl class="readout" data-testid="readout">
-      <div class="when">{cursorMs === null ? "now" : formatClock(cursorMs, utc)}</div>
+      <div class="when">{at === null ? "now" : formatClock(at, utc)}</div>
       {percentiles.map(({ label, value }) => (
         <div key={label} class={label}>
           <dt>{label}</dt>

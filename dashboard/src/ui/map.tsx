@@ -22,7 +22,7 @@ export function MapPanel({ wall }: Props): JSX.Element {
         id="map"
         tabIndex={0}
         role="application"
-        aria-label={`Map of ${formatCount(hosts)} hosts by ${metric}. Arrow keys move, Enter opens.`}
+        aria-label={`Map of ${formatCount(hosts)} hosts by ${metric}: arrows move, Enter opens`}
       />
       <HoverCard wall={wall} />
     </section>

@@ -92,8 +92,9 @@ interface CountProps {
 }
 
 function Count({ label, mark, count }: CountProps): JSX.Element {
+  const zero = count === 0 ? "zero" : "";
   return (
-    <div class={count === 0 ? `count ${label} zero` : `count ${label}`} data-testid={`count-${label}`}>
+    <div class={`count ${label} ${zero}`} data-testid={`count-${label}`}>
       <span class="shape" aria-hidden="true">
         {mark}
       </span>

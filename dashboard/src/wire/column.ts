@@ -1,5 +1,4 @@
-// One column of a picture, kept across frames: FULL replaces it, BITMAP and LIST change it in
-// place.
+// One column of a picture, kept across frames: FULL replaces it, BITMAP and LIST change some of it.
 
 import type { Frame, Section, Values } from "./frame";
 import { Dtype, Encoding, WireError, align8, noneOf, valuesAt } from "./frame";
