@@ -11,17 +11,17 @@ use tungstenite::client::IntoClientRequest;
 use tungstenite::{Message, WebSocket};
 
 /// Longer than any healthy answer takes, on a busy machine too.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
-pub struct Node {
-    pub address: SocketAddr,
+pub(crate) struct Node {
+    pub(crate) address: SocketAddr,
     child: Child,
     /// Collects what the node writes to stderr.
     stderr: Option<JoinHandle<String>>,
 }
 
 impl Node {
-    pub fn start(flags: &[&str]) -> Node {
+    pub(crate) fn start(flags: &[&str]) -> Node {
         let mut child = Command::new(env!("CARGO_BIN_EXE_tidewall"))
             .args([
                 "serve",
@@ -57,7 +57,7 @@ impl Node {
         node
     }
 
-    pub fn connect(&self) -> Http {
+    pub(crate) fn connect(&self) -> Http {
         let stream = TcpStream::connect(self.address).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_nodelay(true).unwrap();
@@ -66,31 +66,31 @@ impl Node {
         }
     }
 
-    pub fn get(&self, target: &str) -> Answer {
+    pub(crate) fn get(&self, target: &str) -> Answer {
         self.connect()
             .ask(&format!("GET {target} HTTP/1.1\r\nHost: x\r\n\r\n"))
             .unwrap()
     }
 
-    pub fn snapshot(&self, query: &str) -> Value {
+    pub(crate) fn snapshot(&self, query: &str) -> Value {
         let answer = self.get(&format!("/api/snapshot{query}"));
         assert_eq!(answer.status, 200, "{query}: {}", answer.body);
         serde_json::from_str(&answer.body).unwrap()
     }
 
     /// One counter or gauge of `/metrics`, summed over what follows the name.
-    pub fn metric(&self, name: &str) -> u64 {
+    pub(crate) fn metric(&self, name: &str) -> u64 {
         let text = self.get("/metrics").body;
         let of_name = |line: &&str| line.split(['{', ' ']).next() == Some(name);
         let value = |line: &str| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap() as u64;
         text.lines().filter(of_name).map(value).sum()
     }
 
-    pub fn live(&self, protocol: Option<&str>) -> Live {
+    pub(crate) fn live(&self, protocol: Option<&str>) -> Live {
         self.web_socket("/api/live", protocol)
     }
 
-    pub fn web_socket(&self, path: &str, protocol: Option<&str>) -> Live {
+    pub(crate) fn web_socket(&self, path: &str, protocol: Option<&str>) -> Live {
         let mut request = format!("ws://{}{path}", self.address)
             .into_client_request()
             .unwrap();
@@ -108,11 +108,11 @@ impl Node {
         Live { socket }
     }
 
-    pub fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    pub fn signal(&self, signal: &str) {
+    pub(crate) fn signal(&self, signal: &str) {
         let pid = self.pid().to_string();
         assert!(
             Command::new("kill")
@@ -124,11 +124,11 @@ impl Node {
     }
 
     /// All that an ended node wrote to stderr.
-    pub fn last_words(&mut self) -> String {
+    pub(crate) fn last_words(&mut self) -> String {
         self.stderr.take().unwrap().join().unwrap()
     }
 
-    pub fn wait(&mut self) -> ExitStatus {
+    pub(crate) fn wait(&mut self) -> ExitStatus {
         self.child.wait().unwrap()
     }
 }
@@ -141,39 +141,39 @@ impl Drop for Node {
 }
 
 /// An HTTP/1.1 connection that sends exactly what it is told to.
-pub struct Http {
+pub(crate) struct Http {
     reader: BufReader<TcpStream>,
 }
 
 #[derive(Debug)]
-pub struct Answer {
-    pub status: u16,
-    pub head: String,
-    pub body: String,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) head: String,
+    pub(crate) body: String,
 }
 
 impl Http {
-    pub fn send(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+    pub(crate) fn send(&mut self, bytes: &[u8]) -> std::io::Result<()> {
         self.reader.get_mut().write_all(bytes)
     }
 
-    pub fn ask(&mut self, request: &str) -> Option<Answer> {
+    pub(crate) fn ask(&mut self, request: &str) -> Option<Answer> {
         self.send(request.as_bytes()).ok()?;
         self.read()
     }
 
-    pub fn raw(&mut self) -> &mut impl Read {
+    pub(crate) fn raw(&mut self) -> &mut impl Read {
         &mut self.reader
     }
 
-    pub fn post(&mut self, body: &str) -> Option<Answer> {
+    pub(crate) fn post(&mut self, body: &str) -> Option<Answer> {
         let length = body.len();
         let head = "POST /api/metrics HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n";
         self.ask(&format!("{head}Content-Length: {length}\r\n\r\n{body}"))
     }
 
     /// The next answer; None when the connection ends before one.
-    pub fn read(&mut self) -> Option<Answer> {
+    pub(crate) fn read(&mut self) -> Option<Answer> {
         let mut head = String::new();
         while !head.ends_with("\r\n\r\n") {
             if self.reader.read_line(&mut head).ok()? == 0 {
@@ -194,24 +194,24 @@ impl Http {
     }
 
     /// True when the peer closed and nothing more was to be read.
-    pub fn is_closed(&mut self) -> bool {
+    pub(crate) fn is_closed(&mut self) -> bool {
         let mut rest = Vec::new();
         self.reader.read_to_end(&mut rest).is_ok() && rest.is_empty()
     }
 }
 
 /// A WebSocket client.
-pub struct Live {
-    pub socket: WebSocket<TcpStream>,
+pub(crate) struct Live {
+    pub(crate) socket: WebSocket<TcpStream>,
 }
 
 impl Live {
-    pub fn say(&mut self, text: &str) {
+    pub(crate) fn say(&mut self, text: &str) {
         self.socket.send(Message::text(text)).unwrap();
     }
 
     /// The next text or binary message.
-    pub fn next(&mut self) -> Message {
+    pub(crate) fn next(&mut self) -> Message {
         loop {
             match self.socket.read().unwrap() {
                 message @ (Message::Text(_) | Message::Binary(_)) => return message,
@@ -221,7 +221,7 @@ impl Live {
         }
     }
 
-    pub fn next_json(&mut self) -> Value {
+    pub(crate) fn next_json(&mut self) -> Value {
         loop {
             if let Message::Text(text) = self.next() {
                 return serde_json::from_str(&text).unwrap();
@@ -229,7 +229,7 @@ impl Live {
         }
     }
 
-    pub fn next_op(&mut self, op: &str) -> Value {
+    pub(crate) fn next_op(&mut self, op: &str) -> Value {
         loop {
             let message = self.next_json();
             if message["op"] == op {
@@ -239,7 +239,7 @@ impl Live {
     }
 }
 
-pub fn eventually(what: &str, mut done: impl FnMut() -> bool) {
+pub(crate) fn eventually(what: &str, mut done: impl FnMut() -> bool) {
     let until = Instant::now() + PATIENCE;
     while !done() {
         assert!(Instant::now() < until, "waited {PATIENCE:?} for {what}");
@@ -248,10 +248,10 @@ pub fn eventually(what: &str, mut done: impl FnMut() -> bool) {
 }
 
 /// Small, seeded and good enough to scatter test data (SplitMix64).
-pub struct Random(pub u64);
+pub(crate) struct Random(pub u64);
 
 impl Random {
-    pub fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -259,7 +259,7 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    pub fn below(&mut self, bound: u64) -> u64 {
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
         self.next() % bound
     }
 }
