@@ -180,11 +180,10 @@ fn field<'b>(
         }
         12 if is("Content-Type") => request.content_type = Some(value),
         13 if is("If-None-Match") => request.if_none_match = Some(value),
-        14 if is("Content-Length") => {
-            if fields.length.replace(length(value)?).is_some() {
-                return Err(framing("Content-Length twice"));
-            }
-        }
+        14 if is("Content-Length") => match fields.length.replace(length(value)?) {
+            None => {}
+            Some(_) => return Err(framing("Content-Length twice")),
+        },
         15 if is("Accept-Encoding") => request.accept_encoding = Some(value),
         16 if is("Content-Encoding") => request.content_encoding = Some(value),
         17 if is("Transfer-Encoding") => {
@@ -261,7 +260,7 @@ fn target<'b>(target: &'b str, request: &Request<'_>) -> Result<&'b str, Reject>
 
 /// `1*18DIGIT`, no sign, no list (RFC 9112 section 6.2).
 fn length(value: &[u8]) -> Result<u64, Reject> {
-    let digits = 0 < value.len() && value.len() <= 18 && value.iter().all(u8::is_ascii_digit);
+    let digits = (1..=18).contains(&value.len()) && value.iter().all(u8::is_ascii_digit);
     if !digits {
         return Err(framing("Content-Length is not a plain number"));
     }

@@ -38,6 +38,10 @@ enum Awaited {
 
 /// What the bytes so far amount to.
 #[derive(Debug)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "taken apart where it is made, never stored"
+)]
 pub enum Step<'b> {
     /// No whole request yet.
     More,

@@ -121,8 +121,10 @@ pub fn hear(context: &Context, viewer: &Viewer, text: &str) -> Result<(), Reason
         .and_then(Value::as_u64)
         .and_then(|id| u32::try_from(id).ok());
     let done = match (message.get("op").and_then(Value::as_str), id) {
-        (Some("pause"), _) => Ok(viewer.pause(true)),
-        (Some("play"), _) => Ok(viewer.pause(false)),
+        (Some(op @ ("pause" | "play")), _) => {
+            viewer.pause(op == "pause");
+            Ok(())
+        }
         (Some("ack"), _) => acknowledge(context, viewer, message.get("frames")),
         (Some("sub" | "unsub" | "resync" | "rate"), None) => Err((
             "bad_message",
