@@ -4,8 +4,8 @@ use std::path::Path;
 use std::process::Command;
 use std::{env, fs};
 
-const HOW: &str = "`make build` installs what is missing; `cargo build --no-default-features` builds \
-                   a server without its dashboard";
+const HOW: &str = "`make build` installs what is missing; `cargo build --no-default-features` \
+                   builds a server without its dashboard";
 
 fn main() {
     for path in [

@@ -52,7 +52,8 @@ start() {
     pid=$!
     started+=("$pid")
     for _ in $(seq 100); do
-        kill -0 "$pid" 2>/dev/null || fail "ended at once: $*: $(tail -n 3 "$floors/server-$port.log")"
+        kill -0 "$pid" 2>/dev/null ||
+            fail "ended at once: $*: $(tail -n 3 "$floors/server-$port.log")"
         if listens "$port"; then
             return
         fi

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# deny.sh: what the three lock files bring in, against deny.toml. The advisories need a database from
-# the network; without it they are left out, aloud.
+# deny.sh: what the three lock files bring in, against deny.toml. The advisories need a database
+# from the network; without it they are left out, aloud.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -1,6 +1,6 @@
 // The dashboard in a real browser against the real server, from first paint to its return.
 //
-//     TIDEWALL_BIN=target/release/tidewall E2E_OUT=/tmp/shots npm run e2e
+//     TIDEWALL_BIN=target/release/tidewall E2E_OUT=shots npm run e2e
 //
 // CHROMIUM names the browser; screenshots go to E2E_OUT, if given.
 
