@@ -16,6 +16,8 @@ pub const HEAD_BYTES_MAX: usize = 16 * KIB;
 pub const HEAD_FIELDS_MAX: usize = 64;
 /// Request target; past it 414.
 pub const TARGET_BYTES_MAX: usize = 4 * KIB;
+/// Heads a core keeps to recognise: 64 x 16 KiB at worst, 64 x 200 B as agents are.
+pub const HEADS_KNOWN_MAX: usize = 64;
 /// Reads a head may take: a head of 16 KiB in 256 B pieces. Bounds rescans of a dribbled head.
 pub const HEAD_READS_MAX: u32 = 64;
 /// From a head's first byte to its last, absolute, not per read; past it 408.

@@ -5,6 +5,7 @@
 
 use crate::connection::chunked::{Chunked, Progress};
 use crate::connection::head::{self, Framing, Request};
+use crate::connection::memo::{Heads, Place};
 use crate::limits::{BODY_BYTES_MAX, HEAD_BYTES_MAX, HEAD_READS_MAX};
 use crate::reject::{Reason, Reject};
 
@@ -17,6 +18,7 @@ use crate::reject::{Reason, Reject};
 pub struct Http1 {
     scanned: usize,
     reads: u32,
+    place: Place,
     pending: Option<Box<Pending>>,
 }
 
@@ -84,10 +86,14 @@ impl Http1 {
     pub fn receive<'b>(
         &mut self,
         input: &'b [u8],
+        heads: &mut Heads,
         judge: impl FnOnce(&Request<'_>) -> Result<(), Reject>,
     ) -> Result<Step<'b>, Reject> {
         if let Some(pending) = self.pending.take() {
             return self.go_on(pending, input);
+        }
+        if let Some((request, head_len)) = heads.recall(self.place, input) {
+            return self.begin(input, request, head_len, judge);
         }
         if input.starts_with(b"\r\n") {
             // RFC 9112 section 2.2: at least one empty line before a request line is to be ignored.
@@ -105,6 +111,18 @@ impl Http1 {
         let request = head::parse(&input[..head_len])?;
         self.scanned = 0;
         self.reads = 0;
+        self.place = heads.learn(&input[..head_len], &request);
+        self.begin(input, request, head_len, judge)
+    }
+
+    /// The head is known; what of the body is there?
+    fn begin<'b>(
+        &mut self,
+        input: &'b [u8],
+        request: Request<'b>,
+        head_len: usize,
+        judge: impl FnOnce(&Request<'_>) -> Result<(), Reject>,
+    ) -> Result<Step<'b>, Reject> {
         match request.framing {
             Framing::Sized(length) => {
                 let length = usize::try_from(length).unwrap_or(usize::MAX);
@@ -203,12 +221,12 @@ mod tests {
 
     /// Feeds `input` in pieces of `step` bytes, as a connection does; lists what came out.
     fn run(input: &[u8], step: usize) -> Vec<String> {
-        let mut http = Http1::default();
+        let (mut http, mut heads) = (Http1::default(), Heads::default());
         let (mut seen, mut carry) = (Vec::new(), Vec::new());
         for piece in input.chunks(step) {
             carry.extend_from_slice(piece);
             loop {
-                let consumed = match http.receive(&carry, |_| Ok(())) {
+                let consumed = match http.receive(&carry, &mut heads, |_| Ok(())) {
                     Ok(Step::More) => break,
                     Ok(Step::Continue) => {
                         seen.push("continue".to_owned());
@@ -278,16 +296,20 @@ mod tests {
             "POST / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n";
         let mut http = Http1::default();
         assert!(matches!(
-            http.receive(head.as_bytes(), |_| Ok(())),
+            http.receive(head.as_bytes(), &mut Heads::default(), |_| Ok(())),
             Ok(Step::Continue)
         ));
         let all = format!("{head}hi");
         let step = http
-            .receive(all.as_bytes(), |_| panic!("judged twice"))
+            .receive(all.as_bytes(), &mut Heads::default(), |_| {
+                panic!("judged twice")
+            })
             .unwrap();
         assert!(matches!(step, Step::Request { .. }));
         let mut http = Http1::default();
-        let refused = http.receive(head.as_bytes(), |_| Err(Reason::NotFound.into()));
+        let refused = http.receive(head.as_bytes(), &mut Heads::default(), |_| {
+            Err(Reason::NotFound.into())
+        });
         assert_eq!(refused.unwrap_err().reason, Reason::NotFound);
     }
 

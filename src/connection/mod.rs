@@ -3,5 +3,6 @@
 pub mod chunked;
 pub mod head;
 pub mod http1;
+pub mod memo;
 pub mod respond;
 pub mod websocket;

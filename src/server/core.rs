@@ -15,6 +15,7 @@ use tokio::task::spawn_local;
 use tokio::time::{Instant, interval, sleep, timeout};
 
 use crate::broadcast::Mailbox;
+use crate::connection::memo::Heads;
 use crate::connection::respond::http_date;
 use crate::endpoint::{Context, live};
 use crate::limits::{
@@ -35,6 +36,7 @@ pub(super) enum Phase {
 pub(super) struct Core {
     pub(super) context: Context,
     pub(super) read_buffer: RefCell<Box<[u8]>>,
+    pub(super) heads: RefCell<Heads>,
     /// Answers of the read at hand.
     pub(super) out: RefCell<Vec<u8>>,
     pub(super) date: RefCell<String>,
@@ -128,6 +130,7 @@ impl Core {
         Self {
             context,
             read_buffer: RefCell::new(vec![0; READ_BUFFER_BYTES].into_boxed_slice()),
+            heads: RefCell::default(),
             out: RefCell::new(Vec::with_capacity(READ_BUFFER_BYTES)),
             date: RefCell::new(http_date(crate::clock::wall_ms() / 1000)),
             dogs: RefCell::default(),

@@ -190,7 +190,8 @@ impl HttpDriver {
         let mut at = 0;
         while at < input.len() && self.asked.is_none() && self.next.is_none() {
             let judge = |request: &Request<'_>| judge(core, request);
-            match self.http.receive(&input[at..], judge) {
+            let heads = &mut core.heads.borrow_mut();
+            match self.http.receive(&input[at..], heads, judge) {
                 Ok(Step::More) => break,
                 Ok(Step::Continue) => {
                     out.extend_from_slice(respond::CONTINUE);
