@@ -7,9 +7,10 @@
 use super::fault::{Fault, Found, Parent, Reason};
 use super::name::{self, Name};
 use super::number::Number;
-use super::scan::{Refused, Scanner, Str};
+use super::scan::{Refused, Scanner};
+use super::string::{self, Str};
 use super::{Batch, Doc, Point, Tag, Text};
-use crate::limits::{BATCH_SAMPLES_MAX, FUTURE_MS_MAX, TAGS_MAX};
+use crate::limits::{BATCH_SAMPLES_MAX, FUTURE_MS_MAX, METRIC_BYTES_MAX, TAGS_MAX};
 
 /// Reads documents from a body into a batch.
 pub(super) struct Reader<'a, 'b> {
@@ -20,46 +21,47 @@ pub(super) struct Reader<'a, 'b> {
     now_ms: i64,
 }
 
-/// The keys a document may have besides its metrics.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-enum Key {
-    Host,
-    Server,
-    ServerName,
-    ServerId,
-    Time,
-    Timestamp,
-    SentAt,
-    Seq,
-    Tags,
-    Unit,
-    Metrics,
-    MetricType,
-    Value,
+macro_rules! keys {
+    ($($key:ident = $text:literal,)*) => {
+        /// The keys a document may have besides its metrics.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(u8)]
+        enum Key { $($key,)* }
+
+        impl Key {
+            #[inline(always)]
+            fn of(name: Str) -> Option<Self> {
+                $(
+                    #[allow(non_upper_case_globals, reason = "named like its key")]
+                    const $key: (usize, u64, u64) =
+                        ($text.len(), string::head($text), string::tail($text));
+                )*
+                match (name.text.len(), name.head, name.tail) {
+                    $($key => Some(Self::$key),)*
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+keys! {
+    Host = b"host",
+    Server = b"server",
+    ServerName = b"server_name",
+    ServerId = b"server_id",
+    Time = b"time",
+    Timestamp = b"timestamp",
+    SentAt = b"sent_at",
+    Seq = b"seq",
+    Tags = b"tags",
+    Unit = b"unit",
+    Metrics = b"metrics",
+    MetricType = b"metric_type",
+    Value = b"value",
 }
 
 impl Key {
-    #[inline(always)]
-    fn of(name: &[u8]) -> Option<Self> {
-        Some(match name {
-            b"host" => Self::Host,
-            b"server" => Self::Server,
-            b"server_name" => Self::ServerName,
-            b"server_id" => Self::ServerId,
-            b"time" => Self::Time,
-            b"timestamp" => Self::Timestamp,
-            b"sent_at" => Self::SentAt,
-            b"seq" => Self::Seq,
-            b"tags" => Self::Tags,
-            b"unit" => Self::Unit,
-            b"metrics" => Self::Metrics,
-            b"metric_type" => Self::MetricType,
-            b"value" => Self::Value,
-            _ => return None,
-        })
-    }
-
     const fn bit(self) -> u16 {
         1 << self as u8
     }
@@ -76,39 +78,34 @@ const SINGLE: u16 = METRIC_TYPE | VALUE;
 const SINGLE_UNIT: u16 = SINGLE | UNIT;
 const NONE: u16 = 0;
 
-/// What a document has said so far.
+/// What a document has said so far, besides what is in its [`Doc`] already: that is filled in
+/// place, as copying it would cost a tenth of the whole.
 struct Fields {
-    doc: Doc,
     /// Bits of the keys that were there.
     seen: u16,
-    unit_at: usize,
-    single: Point,
-    /// The first key that is neither known nor has a number.
+    start: u32,
+    first_point: usize,
+    first_tag: usize,
+    metric: Text,
+    value: f64,
+    unit: Text,
+    unit_at: u32,
+    /// The first key that is neither known nor has a number, and its value's first byte.
     odd: Option<(Str, u8)>,
-    start: usize,
 }
 
 impl Fields {
-    fn new(start: usize, batch: &Batch) -> Self {
-        let (points, tags) = (batch.points.len() as u32, batch.tags.len() as u32);
+    fn new(start: u32, batch: &Batch) -> Self {
         Self {
-            doc: Doc {
-                host: Text::default(),
-                time_ms: None,
-                sent_at: None,
-                seq: None,
-                points: (points, points),
-                tags: (tags, tags),
-            },
             seen: 0,
-            unit_at: 0,
-            single: Point {
-                metric: Text::default(),
-                unit: Text::default(),
-                value: 0.0,
-            },
-            odd: None,
             start,
+            first_point: batch.points.len(),
+            first_tag: batch.tags.len(),
+            metric: Text::default(),
+            value: 0.0,
+            unit: Text::default(),
+            unit_at: 0,
+            odd: None,
         }
     }
 
@@ -136,14 +133,15 @@ impl<'a, 'b> Reader<'a, 'b> {
         self.scan.advance(1);
         self.batch.keys.clear();
         let mut fields = Fields::new(start, self.batch);
+        self.batch.docs.push(Doc::default());
         let mut first = true;
         while let Some(key) = self.scan.next_key(&mut first, &mut self.batch.arena)? {
-            match Key::of(self.name(key).bytes) {
+            match Key::of(key) {
                 Some(known) => self.field(known, key, &mut fields)?,
                 None => self.metric_or_odd(key, &mut fields)?,
             }
         }
-        self.finish(fields)
+        self.finish(&fields)
     }
 
     fn field(&mut self, known: Key, key: Str, fields: &mut Fields) -> Result<(), Refused> {
@@ -157,31 +155,37 @@ impl<'a, 'b> Reader<'a, 'b> {
                                 `server_id` names it";
                     return Err(self.wrong(key, Parent::Document, Reason::TwoHosts, what));
                 }
-                fields.doc.host = self.host(known, key)?;
+                let host = self.host(known, key)?;
+                self.edit(|doc| doc.host = host);
             }
             Key::Time | Key::Timestamp => {
                 if fields.has(TIMES) {
                     let what = "a second time; `time` and `timestamp` are the same";
                     return Err(self.wrong(key, Parent::Document, Reason::DuplicateKey, what));
                 }
-                fields.doc.time_ms = Some(self.time(key)?);
+                let time = self.time(key)?;
+                self.edit(|doc| doc.time_ms = Some(time));
             }
-            Key::SentAt => fields.doc.sent_at = Some(self.milliseconds(key)?),
+            Key::SentAt => {
+                let time = self.milliseconds(key)?;
+                self.edit(|doc| doc.sent_at = Some(time));
+            }
             Key::Seq => {
                 let what = "expected an unsigned integer of 64 bits";
-                fields.doc.seq = Some(self.whole(key, Reason::BadSeq, what)?);
-                self.batch.last_seq = fields.doc.seq;
+                let seq = self.whole(key, Reason::BadSeq, what)?;
+                self.edit(|doc| doc.seq = Some(seq));
+                self.batch.last_seq = Some(seq);
             }
             Key::Tags => self.tags(key, fields)?,
             Key::Unit => {
                 fields.unit_at = key.at;
-                fields.single.unit = self.text(key, Reason::BadUnit, name::unit)?;
+                fields.unit = self.text(key, Reason::BadUnit, name::unit)?;
             }
             Key::Metrics => self.metrics(key, fields)?,
             Key::MetricType => {
-                fields.single.metric = self.text(key, Reason::BadMetric, name::metric)?;
+                fields.metric = self.text(key, Reason::BadMetric, name::metric)?;
             }
-            Key::Value => fields.single.value = self.value(key, Parent::Document)?,
+            Key::Value => fields.value = self.value(key, Parent::Document)?,
         }
         fields.seen |= known.bit();
         Ok(())
@@ -192,6 +196,15 @@ impl<'a, 'b> Reader<'a, 'b> {
         if known != Key::ServerId || self.scan.peek() == b'"' {
             return self.text(key, Reason::BadHost, name::host);
         }
+        let start = self.scan.at();
+        if self.scan.short_integer().is_some() {
+            return Ok(Text::in_body(start, self.scan.at() - start));
+        }
+        self.long_id(key)
+    }
+
+    #[inline(never)]
+    fn long_id(&mut self, key: Str) -> Result<Text, Refused> {
         let what = "expected a string or an integer of 64 bits";
         let number = self.number(key, Parent::Document, Reason::BadHost, what)?;
         match number.integer(self.scan.body()) {
@@ -202,7 +215,7 @@ impl<'a, 'b> Reader<'a, 'b> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn text(
         &mut self,
         key: Str,
@@ -238,15 +251,18 @@ impl<'a, 'b> Reader<'a, 'b> {
             .map_err(|_| self.wrong_at(at, key, Parent::Document, Reason::BadTime, what))
     }
 
-    #[inline]
+    #[inline(never)]
     fn whole(&mut self, key: Str, reason: Reason, what: &'static str) -> Result<u64, Refused> {
+        if let Some(short) = self.scan.short_integer() {
+            return Ok(short);
+        }
         let number = self.number(key, Parent::Document, reason, what)?;
         number
             .whole(self.scan.body())
             .ok_or_else(|| self.wrong_at(number.start(), key, Parent::Document, reason, what))
     }
 
-    #[inline]
+    #[inline(always)]
     fn number(
         &mut self,
         key: Str,
@@ -260,8 +276,16 @@ impl<'a, 'b> Reader<'a, 'b> {
         self.scan.number()
     }
 
-    #[inline]
+    #[inline(always)]
     fn value(&mut self, key: Str, parent: Parent) -> Result<f64, Refused> {
+        match self.scan.short_value() {
+            Some(value) => Ok(value),
+            None => self.long_value(key, parent),
+        }
+    }
+
+    #[inline(never)]
+    fn long_value(&mut self, key: Str, parent: Parent) -> Result<f64, Refused> {
         let number = self.number(key, parent, Reason::BadValue, "expected a number")?;
         let value = number.value(self.scan.body());
         if !value.is_finite() {
@@ -273,7 +297,7 @@ impl<'a, 'b> Reader<'a, 'b> {
 
     /// A key with a number is a metric, for all that is known yet; anything else waits for the
     /// shape to be known.
-    #[inline]
+    #[inline(always)]
     fn metric_or_odd(&mut self, key: Str, fields: &mut Fields) -> Result<(), Refused> {
         if fields.has(METRICS) {
             return Err(self.unknown(key.text, key.at));
@@ -292,10 +316,10 @@ impl<'a, 'b> Reader<'a, 'b> {
         Ok(())
     }
 
-    #[inline]
+    #[inline(always)]
     fn metric(&mut self, key: Str, parent: Parent) -> Result<(), Refused> {
-        if let Some(what) = name::metric(self.name(key)) {
-            return Err(self.wrong(key, parent, Reason::BadMetric, what));
+        if !(key.is_plain() && (1..=METRIC_BYTES_MAX).contains(&key.text.len())) {
+            self.check_metric(key, parent)?;
         }
         if !self
             .batch
@@ -312,9 +336,17 @@ impl<'a, 'b> Reader<'a, 'b> {
         })
     }
 
-    fn metrics(&mut self, key: Str, fields: &mut Fields) -> Result<(), Refused> {
+    #[inline(never)]
+    fn check_metric(&mut self, key: Str, parent: Parent) -> Result<(), Refused> {
+        match name::metric(self.name(key)) {
+            None => Ok(()),
+            Some(what) => Err(self.wrong(key, parent, Reason::BadMetric, what)),
+        }
+    }
+
+    fn metrics(&mut self, key: Str, fields: &Fields) -> Result<(), Refused> {
         if let Some(extra) = self.batch.keys.first() {
-            return Err(self.unknown(extra.text, extra.at as usize));
+            return Err(self.unknown(extra.text, extra.at));
         }
         let what = "expected an object of numbers";
         let start = self.open(key, Reason::BadMetrics, what)?;
@@ -322,25 +354,26 @@ impl<'a, 'b> Reader<'a, 'b> {
         while let Some(key) = self.scan.next_key(&mut first, &mut self.batch.arena)? {
             self.metric(key, Parent::Metrics)?;
         }
-        if self.batch.points.len() == fields.doc.points.0 as usize {
+        if self.batch.points.len() == fields.first_point {
             let what = "expected at least one metric";
             return Err(self.wrong_at(start, key, Parent::Document, Reason::NoMetrics, what));
         }
         Ok(())
     }
 
-    fn tags(&mut self, key: Str, fields: &mut Fields) -> Result<(), Refused> {
+    fn tags(&mut self, key: Str, fields: &Fields) -> Result<(), Refused> {
         let start = self.open(key, Reason::BadTags, "expected an object of strings")?;
         let mut first = true;
         while let Some(tag) = self.scan.next_key(&mut first, &mut self.batch.arena)? {
             self.tag(tag, fields)?;
-            let count = self.batch.tags.len() - fields.doc.tags.0 as usize;
+            let count = self.batch.tags.len() - fields.first_tag;
             if count > TAGS_MAX {
                 let what = "a host has at most 16 tags";
                 return Err(self.wrong_at(start, key, Parent::Document, Reason::BadTags, what));
             }
         }
-        fields.doc.tags.1 = self.batch.tags.len() as u32;
+        let tags = (fields.first_tag as u32, self.batch.tags.len() as u32);
+        self.edit(|doc| doc.tags = tags);
         Ok(())
     }
 
@@ -349,11 +382,7 @@ impl<'a, 'b> Reader<'a, 'b> {
             return Err(self.wrong(key, Parent::Tags, Reason::BadTags, what));
         }
         let (body, arena) = (self.scan.body(), &self.batch.arena);
-        let others = self
-            .batch
-            .tags
-            .get(fields.doc.tags.0 as usize..)
-            .unwrap_or_default();
+        let others = self.batch.tags.get(fields.first_tag..).unwrap_or_default();
         let name = key.text.bytes(body, arena);
         if others
             .iter()
@@ -376,7 +405,7 @@ impl<'a, 'b> Reader<'a, 'b> {
     }
 
     /// Takes the `{` of a field's object; where it stood.
-    fn open(&mut self, key: Str, reason: Reason, what: &'static str) -> Result<usize, Refused> {
+    fn open(&mut self, key: Str, reason: Reason, what: &'static str) -> Result<u32, Refused> {
         let start = self.scan.at();
         if self.scan.peek() != b'{' {
             return Err(self.expected(key, Parent::Document, reason, what));
@@ -396,7 +425,7 @@ impl<'a, 'b> Reader<'a, 'b> {
 
     /// The shape is known now: what is missing, what is too much?
     #[inline]
-    fn finish(&mut self, mut fields: Fields) -> Result<(), Refused> {
+    fn finish(&mut self, fields: &Fields) -> Result<(), Refused> {
         if !fields.has(HOSTS) {
             let what = "no host; one of `host`, `server`, `server_name` and `server_id` names it";
             return Err(self
@@ -411,10 +440,14 @@ impl<'a, 'b> Reader<'a, 'b> {
             _ => false,
         };
         if !whole || fields.odd.is_some() {
-            return Err(self.misshapen(&fields));
+            return Err(self.misshapen(fields));
         }
         if fields.has(SINGLE) {
-            self.push(fields.single)?;
+            self.push(Point {
+                metric: fields.metric,
+                unit: fields.unit,
+                value: fields.value,
+            })?;
         } else if let Some(again) = self
             .batch
             .keys
@@ -426,11 +459,19 @@ impl<'a, 'b> Reader<'a, 'b> {
             } else {
                 Parent::Document
             };
-            return Err(self.twice(again.text, again.at as usize, parent));
+            return Err(self.twice(again.text, again.at, parent));
         }
-        fields.doc.points.1 = self.batch.points.len() as u32;
-        self.batch.docs.push(fields.doc);
+        let points = (fields.first_point as u32, self.batch.points.len() as u32);
+        self.edit(|doc| doc.points = points);
         Ok(())
+    }
+
+    /// Changes the document that is being read.
+    #[inline(always)]
+    fn edit(&mut self, change: impl FnOnce(&mut Doc)) {
+        if let Some(doc) = self.batch.docs.last_mut() {
+            change(doc);
+        }
     }
 
     /// Why the keys of a document make no shape.
@@ -465,7 +506,7 @@ impl<'a, 'b> Reader<'a, 'b> {
         if fields.has(SINGLE)
             && let Some(extra) = self.batch.keys.first()
         {
-            return self.unknown(extra.text, extra.at as usize);
+            return self.unknown(extra.text, extra.at);
         }
         if fields.has(UNIT) {
             let what = "`unit` goes with `metric_type` and `value` only";
@@ -481,7 +522,7 @@ impl<'a, 'b> Reader<'a, 'b> {
     fn name(&self, text: Str) -> Name<'_> {
         Name {
             bytes: text.text.bytes(self.scan.body(), &self.batch.arena),
-            plain: text.plain,
+            plain: text.is_plain(),
         }
     }
 
@@ -490,7 +531,7 @@ impl<'a, 'b> Reader<'a, 'b> {
         key: Str,
         parent: Parent,
         reason: Reason,
-        at: usize,
+        at: u32,
         what: &'static str,
     ) -> Fault {
         let name = key.text.bytes(self.scan.body(), &self.batch.arena);
@@ -502,7 +543,7 @@ impl<'a, 'b> Reader<'a, 'b> {
     #[inline(never)]
     fn wrong_at(
         &mut self,
-        at: usize,
+        at: u32,
         key: Str,
         parent: Parent,
         reason: Reason,
@@ -529,8 +570,8 @@ impl<'a, 'b> Reader<'a, 'b> {
         what: &'static str,
     ) -> Refused {
         let at = self.scan.at();
-        if at == self.scan.body().len() {
-            return self.scan.unexpected(reason, what);
+        if self.scan.is_at_end() {
+            return self.scan.unexpected(at, reason, what);
         }
         let found = Found::value(self.scan.peek());
         let fault = self.fault(key, parent, reason, at, what);
@@ -539,7 +580,7 @@ impl<'a, 'b> Reader<'a, 'b> {
 
     #[cold]
     #[inline(never)]
-    fn twice(&mut self, key: Text, at: usize, parent: Parent) -> Refused {
+    fn twice(&mut self, key: Text, at: u32, parent: Parent) -> Refused {
         let what = "the key comes twice in its object";
         let name = key.bytes(self.scan.body(), &self.batch.arena);
         let fault = Fault::new(Reason::DuplicateKey, self.scan.place(at), what);
@@ -548,7 +589,7 @@ impl<'a, 'b> Reader<'a, 'b> {
 
     #[cold]
     #[inline(never)]
-    fn unknown(&mut self, key: Text, at: usize) -> Refused {
+    fn unknown(&mut self, key: Text, at: u32) -> Refused {
         let what = "unknown field in a document with `metrics` or `metric_type`";
         let name = key.bytes(self.scan.body(), &self.batch.arena);
         let fault = Fault::new(Reason::UnknownField, self.scan.place(at), what);
@@ -556,11 +597,11 @@ impl<'a, 'b> Reader<'a, 'b> {
     }
 
     #[cold]
-    fn not_an_object(&mut self, at: usize) -> Refused {
-        if at == self.scan.body().len() {
+    fn not_an_object(&mut self, at: u32) -> Refused {
+        if self.scan.is_at_end() {
             return self
                 .scan
-                .unexpected(Reason::JsonTruncated, "expected a document");
+                .unexpected(at, Reason::JsonTruncated, "expected a document");
         }
         let found = Found::value(self.scan.peek());
         self.scan.refuse(

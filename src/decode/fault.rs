@@ -146,7 +146,7 @@ impl Fault {
             reason,
             counted: place.counted,
             number: place.number,
-            at: u32::try_from(place.at).unwrap_or(u32::MAX),
+            at: place.at,
             what,
             found: Found::Nothing,
             field: None,
@@ -174,7 +174,7 @@ pub(super) enum Counted {
 pub(super) struct Place {
     pub(super) counted: Counted,
     pub(super) number: u32,
-    pub(super) at: usize,
+    pub(super) at: u32,
 }
 
 /// What stood where something else was expected.

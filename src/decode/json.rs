@@ -50,7 +50,7 @@ fn array(reader: &mut Reader<'_, '_>) -> Result<(), Refused> {
 #[cold]
 fn neither(reader: &mut Reader<'_, '_>) -> Refused {
     let scan = &mut reader.scan;
-    if scan.at() == scan.body().len() {
+    if scan.is_at_end() {
         let what = "expected a document, the body is empty";
         return scan.refuse(Reason::EmptyBody, scan.at(), what, Found::Nothing);
     }

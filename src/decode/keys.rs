@@ -1,7 +1,7 @@
 //! Which metric names one object has had: a name that comes twice is refused.
 
 use super::Text;
-use super::scan::Str;
+use super::string::Str;
 
 /// The names of the present object.
 ///
@@ -34,25 +34,27 @@ impl Keys {
     }
 
     /// Whether the name is new, as far as looked; [`Keys::repeated`] tells the rest.
-    #[inline]
-    pub(super) fn insert(&mut self, key: Str, body: &[u8], arena: &str) -> bool {
+    #[inline(always)]
+    pub(super) fn insert(&mut self, name: Str, body: &[u8], arena: &str) -> bool {
+        let key = Key {
+            text: name.text,
+            at: name.at,
+            hash: name.hash(),
+        };
         let bit = 1 << (key.hash & 63);
-        if self.seen & bit != 0 && self.list.len() <= SEARCHED_MAX {
-            let same = |other: &Key| {
-                other.hash == key.hash
-                    && other.text.bytes(body, arena) == key.text.bytes(body, arena)
-            };
-            if self.list.iter().any(same) {
-                return false;
-            }
+        if self.seen & bit != 0 && self.has(key, body, arena) {
+            return false;
         }
         self.seen |= bit;
-        self.list.push(Key {
-            text: key.text,
-            at: key.at as u32,
-            hash: key.hash,
-        });
+        self.list.push(key);
         true
+    }
+
+    #[inline(never)]
+    fn has(&self, key: Key, body: &[u8], arena: &str) -> bool {
+        let text = |key: &Key| key.text.bytes(body, arena);
+        let same = |other: &Key| other.hash == key.hash && text(other) == text(&key);
+        self.list.len() <= SEARCHED_MAX && self.list.iter().any(same)
     }
 
     /// A name that came twice, if any; forgets the order of the names.

@@ -15,6 +15,7 @@ mod keys;
 mod name;
 mod number;
 mod scan;
+mod string;
 mod swar;
 
 #[cfg(any(test, fuzzing))]
@@ -69,7 +70,7 @@ pub struct Batch {
 }
 
 /// One document of a batch.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Doc {
     pub host: Text,
     /// The samples' own time, milliseconds since the epoch.
@@ -96,16 +97,15 @@ pub struct Tag {
     pub value: Text,
 }
 
-/// A text's place: in the body, or among the unescaped strings of the batch.
+/// A text's place: in the body, or among the unescaped strings of the batch. Start and length in
+/// one word, which moves through memory whole.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Text {
-    /// The top bit is set for the arena; bodies and arenas are far below 2 GiB.
-    start: u32,
-    len: u32,
-}
+pub struct Text(u64);
 
-const IN_ARENA: u32 = 1 << 31;
-const _: () = assert!(INFLATED_BYTES_MAX < IN_ARENA as usize);
+/// The length is in the low half, the start above it, this bit marks the arena. Bodies and arenas
+/// are far below 2 GiB.
+const IN_ARENA: u64 = 1 << 63;
+const _: () = assert!(INFLATED_BYTES_MAX < 1 << 31);
 
 impl Batch {
     pub fn new() -> Self {
@@ -184,11 +184,9 @@ pub struct Texts<'a> {
 impl<'a> Texts<'a> {
     #[inline]
     pub fn get(&self, text: Text) -> &'a str {
-        let (source, range) = match text.arena_range() {
-            Some(range) => (self.batch.arena.as_str(), range),
-            None => (self.body, text.body_range()),
-        };
-        source.get(range).unwrap_or_default()
+        let arena = text.is_in_arena();
+        let source = if arena { &self.batch.arena } else { self.body };
+        source.get(text.range()).unwrap_or_default()
     }
 
     /// A document's tags, key and value.
@@ -200,36 +198,39 @@ impl<'a> Texts<'a> {
 }
 
 impl Text {
-    fn in_body(start: usize, len: usize) -> Self {
-        Self {
-            start: start as u32,
-            len: len as u32,
-        }
+    #[inline(always)]
+    fn in_body(start: u32, len: u32) -> Self {
+        Self(u64::from(start) << 32 | u64::from(len))
     }
 
     fn in_arena(start: usize, len: usize) -> Self {
-        Self {
-            start: start as u32 | IN_ARENA,
-            len: len as u32,
-        }
+        Self(Self::in_body(start as u32, len as u32).0 | IN_ARENA)
     }
 
-    fn arena_range(self) -> Option<Range<usize>> {
-        let start = (self.start & !IN_ARENA) as usize;
-        (self.start & IN_ARENA != 0).then_some(start..start + self.len as usize)
+    #[inline(always)]
+    fn is_in_arena(self) -> bool {
+        self.0 & IN_ARENA != 0
     }
 
-    fn body_range(self) -> Range<usize> {
-        self.start as usize..self.start as usize + self.len as usize
+    #[inline(always)]
+    fn len(self) -> usize {
+        self.0 as u32 as usize
+    }
+
+    #[inline(always)]
+    fn range(self) -> Range<usize> {
+        let start = ((self.0 & !IN_ARENA) >> 32) as usize;
+        start..start + self.len()
     }
 
     #[inline]
     fn bytes<'a>(self, body: &'a [u8], arena: &'a str) -> &'a [u8] {
-        match self.arena_range() {
-            Some(range) => arena.as_bytes().get(range),
-            None => body.get(self.body_range()),
-        }
-        .unwrap_or_default()
+        let source = if self.is_in_arena() {
+            arena.as_bytes()
+        } else {
+            body
+        };
+        source.get(self.range()).unwrap_or_default()
     }
 }
 
@@ -241,7 +242,7 @@ fn check_size(body: &[u8], counted: Counted) -> Result<(), Fault> {
     let place = Place {
         counted,
         number: 1,
-        at: INFLATED_BYTES_MAX,
+        at: INFLATED_BYTES_MAX as u32,
     };
     Err(Fault::new(
         Reason::BodyTooBig,

@@ -1,5 +1,6 @@
 //! What names may look like. Each check says what is wrong, or nothing.
 
+use super::swar;
 use crate::limits::{
     HOST_BYTES_MAX, METRIC_BYTES_MAX, METRIC_LABELS_MAX, TAG_KEY_BYTES_MAX, TAG_VALUE_BYTES_MAX,
     UNIT_BYTES_MAX,
@@ -7,7 +8,7 @@ use crate::limits::{
 
 const CONTROL: &str = "control characters are not allowed";
 
-/// A text and whether [`super::scan::Str`] found it plain: then it can hold neither controls nor
+/// A text and whether [`super::string::Str`] found it plain: then it can hold neither controls nor
 /// braces and only its length is left to check.
 #[derive(Clone, Copy)]
 pub(super) struct Name<'a> {
@@ -71,8 +72,15 @@ fn control(name: Name<'_>) -> Wrong {
 
 /// C0, DEL and C1 (U+0080 to U+009F, in UTF-8 C2 80 to C2 9F).
 fn has_control(bytes: &[u8]) -> bool {
-    let ascii = bytes.iter().any(u8::is_ascii_control);
-    ascii
+    // Eight at a time first, the last eight again if need be; what is suspect is looked at again.
+    let suspect = |word: &[u8; 8]| swar::maybe_controls(u64::from_le_bytes(*word)) != 0;
+    if let Some(last) = bytes.last_chunk()
+        && !bytes.as_chunks().0.iter().any(suspect)
+        && !suspect(last)
+    {
+        return false;
+    }
+    bytes.iter().any(u8::is_ascii_control)
         || bytes
             .windows(2)
             .any(|pair| pair[0] == 0xc2 && pair[1] < 0xa0)
@@ -81,36 +89,59 @@ fn has_control(bytes: &[u8]) -> bool {
 /// `name` or `name{key=value,key2=value2}`. A value may hold `=`, nothing holds braces, only the
 /// separators are commas, and a key comes once.
 fn labels(metric: &[u8]) -> Wrong {
-    let Some(open) = memchr::memchr(b'{', metric) else {
-        let stray = memchr::memchr(b'}', metric);
-        return stray.map(|_| "a `}` without its `{`");
+    let Some(open) = metric.iter().position(|byte| matches!(byte, b'{' | b'}')) else {
+        return None;
     };
     let (name, rest) = metric.split_at(open);
+    if rest.starts_with(b"}") {
+        return Some("a `}` without its `{`");
+    }
     if name.is_empty() {
         return Some("a metric name is not empty before its labels");
     }
     let Some(inner) = rest[1..].strip_suffix(b"}") else {
         return Some("labels end with `}`, at the end of the name");
     };
-    if memchr::memchr2(b'{', b'}', inner).is_some() {
-        return Some("a metric name has one pair of braces");
-    }
     let mut keys = [&[][..]; METRIC_LABELS_MAX];
-    for (n, label) in inner.split(|&byte| byte == b',').enumerate() {
-        let equals = memchr::memchr(b'=', label).unwrap_or(0);
-        let (key, value) = label.split_at(equals);
-        if key.is_empty() || value.len() < 2 {
-            return Some("a label is `key=value`, neither empty");
-        }
-        if n == METRIC_LABELS_MAX {
+    let mut labels = 0;
+    let mut rest = Some(inner);
+    while let Some(label) = rest {
+        let (key, end) = match label_ends(label) {
+            Ok((equals, end)) => (&label[..equals], end),
+            Err(what) => return Some(what),
+        };
+        if labels == METRIC_LABELS_MAX {
             return Some("a metric name has at most 16 labels");
         }
-        if keys[..n].contains(&key) {
+        if keys[..labels].contains(&key) {
             return Some("a label's key comes once");
         }
-        keys[n] = key;
+        keys[labels] = key;
+        labels += 1;
+        rest = label.get(end + 1..);
     }
     None
+}
+
+/// Where the first `=` and the end of the first label are.
+fn label_ends(labels: &[u8]) -> Result<(usize, usize), &'static str> {
+    let mut equals = 0;
+    let mut end = labels.len();
+    for (at, byte) in labels.iter().enumerate() {
+        match byte {
+            b'=' if equals == 0 => equals = at,
+            b',' => {
+                end = at;
+                break;
+            }
+            b'{' | b'}' => return Err("a metric name has one pair of braces"),
+            _ => (),
+        }
+    }
+    if equals == 0 || end < equals + 2 {
+        return Err("a label is `key=value`, neither empty");
+    }
+    Ok((equals, end))
 }
 
 #[cfg(test)]

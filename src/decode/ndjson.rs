@@ -34,7 +34,7 @@ fn lines<'a>(
         number += 1;
         let mut scan = Scanner::line(body, start, end, number);
         scan.after_space();
-        if scan.at() < end {
+        if !scan.is_at_end() {
             each(scan)?;
         }
         start = end + 1;
@@ -60,7 +60,7 @@ fn no_documents(body: &[u8]) -> Fault {
     let place = Place {
         counted: Counted::Lines,
         number: 1,
-        at: body.len(),
+        at: body.len() as u32,
     };
     Fault::new(Reason::NoDocuments, place, "expected at least one document")
 }

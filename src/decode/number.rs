@@ -7,24 +7,25 @@ use super::swar;
 /// A number token that obeys RFC 8259, section 6.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Number {
-    start: usize,
-    end: usize,
+    start: u32,
+    end: u32,
     negative: bool,
     /// Neither fraction nor exponent.
     integer: bool,
     /// Digits before and after the point; above 19 `mantissa` has overflowed.
-    digits: usize,
+    digits: u32,
     /// All digits as one integer: the value is `mantissa * 10^exponent`.
     mantissa: u64,
     exponent: i32,
 }
 
 /// Any u64 of so many digits is exact.
-const DIGITS_EXACT: usize = 19;
+const DIGITS_EXACT: u32 = 19;
 /// Integers up to here are exact in an f64.
 const F64_EXACT: u64 = 1 << 53;
-/// An exponent this large decides alone, whatever the digits of a body of at most 32 MiB are.
-const EXPONENT_CAP: i32 = 1 << 28;
+/// Far past any exponent of the fast path even after the digits behind the point (at most 2^25, as
+/// a body has at most 32 MiB) are taken off, and far from overflow.
+const EXPONENT_CAP: i32 = 1 << 27;
 
 /// Exact in an f64 (Clinger 1990): one rounding in the product or quotient, so the result is the
 /// nearest f64, as `str::parse` has it.
@@ -45,96 +46,158 @@ const SHIFTS: [u64; 9] = [
 ];
 
 impl Scanner<'_> {
-    /// The number at the cursor, which stands on `-` or a digit.
-    #[inline]
+    /// The value of the number at the cursor, if it is a short one: up to six digits with a point
+    /// among them or not, as most values are. None, and the cursor stays, if it is another one or
+    /// none at all.
+    #[inline(always)]
+    pub(super) fn short_value(&mut self) -> Option<f64> {
+        let mut at = self.at();
+        let mut word = self.word(at);
+        let negative = word as u8 == b'-';
+        if negative {
+            at += 1;
+            word >>= 8;
+        }
+        // So that the byte after the number, too, is in the word.
+        let digits_max = 6 - u32::from(negative);
+        // Zeros that come in from above are no digits, so there is a mark in all that follows.
+        let marks = swar::non_digits(word);
+        let whole = swar::before(marks);
+        if whole.wrapping_sub(1) >= digits_max || (word as u8 == b'0' && whole > 1) {
+            return None;
+        }
+        let mut after = word >> (8 * whole);
+        at += whole;
+        let (mut digits, mut power) = (whole, 0);
+        if after as u8 == b'.' {
+            after >>= 8;
+            power = swar::before(swar::non_digits(after));
+            digits += power;
+            if power == 0 || digits > digits_max {
+                return None;
+            }
+            word = (word & swar::below(marks)) | after << (8 * whole);
+            after >>= 8 * power;
+            at += 1 + power;
+        }
+        if after as u8 | 0x20 == b'e' {
+            return None;
+        }
+        self.go_to(at);
+        let magnitude = swar::number(word, digits) as i64 as f64 / POWERS[power as usize & 7];
+        Some(if negative { -magnitude } else { magnitude })
+    }
+
+    /// The integer at the cursor if it is a short one: up to seven digits. None, and the cursor
+    /// stays, if not.
+    #[inline(always)]
+    pub(super) fn short_integer(&mut self) -> Option<u64> {
+        let word = self.word(self.at());
+        let digits = swar::before(swar::non_digits(word));
+        if digits.wrapping_sub(1) >= 7 || (word as u8 == b'0' && digits > 1) {
+            return None;
+        }
+        let after = (word >> (8 * digits)) as u8;
+        if after == b'.' || after | 0x20 == b'e' {
+            return None;
+        }
+        self.advance(digits);
+        Some(swar::number(word, digits))
+    }
+
+    /// The number at the cursor.
     pub(super) fn number(&mut self) -> Result<Number, Refused> {
         let start = self.at();
-        let negative = self.peek() == b'-';
-        if negative {
-            self.advance(1);
+        let negative = self.byte(start) == b'-';
+        let first = start + u32::from(negative);
+        let mut mantissa = 0;
+        let mut at = self.digits(first, &mut mantissa);
+        let mut digits = at - first;
+        if digits == 0 {
+            return Err(self.unexpected(at, Reason::JsonNumber, "expected a digit"));
         }
-        let first = self.peek();
-        let mut number = Number {
-            start,
-            end: 0,
-            negative,
-            integer: true,
-            digits: 0,
-            mantissa: 0,
-            exponent: 0,
-        };
-        number.digits = self.digits(&mut number.mantissa);
-        if number.digits == 0 {
-            return Err(self.unexpected(Reason::JsonNumber, "expected a digit"));
-        }
-        if first == b'0' && number.digits > 1 {
+        if digits > 1 && self.byte(first) == b'0' {
             let what = "a number has no leading zeros";
             return Err(self.refuse(Reason::JsonNumber, start, what, Found::Nothing));
         }
-        if self.peek() == b'.' {
-            self.advance(1);
-            let fraction = self.digits(&mut number.mantissa);
+        let mut integer = true;
+        let mut exponent = 0;
+        if self.byte(at) == b'.' {
+            let point = at;
+            at = self.digits(point + 1, &mut mantissa);
+            let fraction = at - (point + 1);
             if fraction == 0 {
-                return Err(self.unexpected(Reason::JsonNumber, "expected a digit after the point"));
+                let what = "expected a digit after the point";
+                return Err(self.unexpected(at, Reason::JsonNumber, what));
             }
-            number.integer = false;
-            number.digits += fraction;
-            number.exponent = -(fraction as i32);
+            integer = false;
+            digits += fraction;
+            exponent = -(fraction as i32);
         }
-        if self.peek() | 0x20 == b'e' {
-            self.exponent(&mut number)?;
+        if self.byte(at) | 0x20 == b'e' {
+            integer = false;
+            exponent += self.exponent(at)?;
+            at = self.at();
         }
-        number.end = self.at();
-        Ok(number)
+        self.go_to(at);
+        Ok(Number {
+            start,
+            end: at,
+            negative,
+            integer,
+            digits,
+            mantissa,
+            exponent,
+        })
     }
 
+    /// Takes in the digits from `at` on; the place after them.
     #[inline(always)]
-    fn digits(&mut self, mantissa: &mut u64) -> usize {
-        let mut digits = 0;
+    fn digits(&self, mut at: u32, mantissa: &mut u64) -> u32 {
         loop {
-            let word = self.word();
-            let n = swar::digits(word);
+            let word = self.word(at);
+            let n = swar::before(swar::non_digits(word));
             if n > 0 {
                 let value = swar::number(word, n);
-                *mantissa = mantissa.wrapping_mul(SHIFTS[n]).wrapping_add(value);
-                self.advance(n);
-                digits += n;
+                *mantissa = mantissa
+                    .wrapping_mul(SHIFTS[n as usize])
+                    .wrapping_add(value);
+                at += n;
             }
             if n < 8 {
-                return digits;
+                return at;
             }
         }
     }
 
+    /// The exponent whose `e` is at `at`; the cursor is moved past it.
     #[inline(never)]
-    fn exponent(&mut self, number: &mut Number) -> Result<(), Refused> {
-        self.advance(1);
-        let sign = self.peek();
-        if matches!(sign, b'+' | b'-') {
-            self.advance(1);
-        }
-        let first = self.at();
+    fn exponent(&mut self, at: u32) -> Result<i32, Refused> {
+        let sign = self.byte(at + 1);
+        let first = at + 1 + u32::from(matches!(sign, b'+' | b'-'));
+        let mut at = first;
         let mut exponent = 0i32;
-        while self.peek().is_ascii_digit() {
-            exponent = (exponent * 10 + i32::from(self.peek() - b'0')).min(EXPONENT_CAP / 16);
-            self.advance(1);
+        while self.byte(at).is_ascii_digit() {
+            let digit = i32::from(self.byte(at) - b'0');
+            exponent = (exponent * 10 + digit).min(EXPONENT_CAP);
+            at += 1;
         }
-        if self.at() == first {
-            return Err(self.unexpected(Reason::JsonNumber, "expected a digit in the exponent"));
+        if at == first {
+            let what = "expected a digit in the exponent";
+            return Err(self.unexpected(at, Reason::JsonNumber, what));
         }
-        number.integer = false;
-        number.exponent += if sign == b'-' { -exponent } else { exponent };
-        Ok(())
+        self.go_to(at);
+        Ok(if sign == b'-' { -exponent } else { exponent })
     }
 }
 
 impl Number {
-    pub(super) fn start(&self) -> usize {
+    pub(super) fn start(&self) -> u32 {
         self.start
     }
 
     /// The nearest f64, bit for bit what `str::parse` gives; infinite if out of range.
-    #[inline]
+    #[inline(always)]
     pub(super) fn value(&self, body: &[u8]) -> f64 {
         let exact = self.digits <= DIGITS_EXACT;
         let power = self.exponent.unsigned_abs() as usize;
@@ -158,7 +221,9 @@ impl Number {
     #[inline(never)]
     fn parse(&self, body: &[u8]) -> f64 {
         // The token obeys a grammar that is part of Rust's: neither step can fail.
-        let token = body.get(self.start..self.end).unwrap_or_default();
+        let token = body
+            .get(self.start as usize..self.end as usize)
+            .unwrap_or_default();
         let text = str::from_utf8(token).unwrap_or_default();
         text.parse().unwrap_or(f64::NAN)
     }
@@ -170,7 +235,7 @@ impl Number {
             if self.digits <= DIGITS_EXACT {
                 return Some(self.mantissa);
             }
-            return str::from_utf8(body.get(self.start..self.end)?)
+            return str::from_utf8(body.get(self.start as usize..self.end as usize)?)
                 .ok()?
                 .parse()
                 .ok();
@@ -181,12 +246,13 @@ impl Number {
     }
 
     /// The token's place if it is an integer of 64 bits, signed or not; `-0` is none.
-    pub(super) fn integer(&self, body: &[u8]) -> Option<(usize, usize)> {
+    pub(super) fn integer(&self, body: &[u8]) -> Option<(u32, u32)> {
         if !self.integer || (self.negative && self.mantissa == 0) {
             return None;
         }
         if self.digits >= DIGITS_EXACT {
-            let text = str::from_utf8(body.get(self.start..self.end)?).ok()?;
+            // May be more than 64 bits hold.
+            let text = str::from_utf8(body.get(self.start as usize..self.end as usize)?).ok()?;
             let fits = text.parse::<i64>().is_ok() || text.parse::<u64>().is_ok();
             fits.then_some(())?;
         }
@@ -200,7 +266,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn scan(text: &str) -> Option<(Number, usize)> {
+    fn scan(text: &str) -> Option<(Number, u32)> {
         let mut scanner = Scanner::new(text.as_bytes());
         let number = scanner.number().ok()?;
         Some((number, scanner.at()))
@@ -208,7 +274,7 @@ mod tests {
 
     fn check_value(text: &str) {
         let (number, end) = scan(text).unwrap();
-        assert_eq!(end, text.len(), "{text}");
+        assert_eq!(end as usize, text.len(), "{text}");
         let expected: f64 = text.parse().unwrap();
         let value = number.value(text.as_bytes());
         assert_eq!(
@@ -216,6 +282,23 @@ mod tests {
             expected.to_bits(),
             "{text}: {value} {expected}"
         );
+        let mut scanner = Scanner::new(text.as_bytes());
+        if let Some(short) = scanner.short_integer() {
+            assert_eq!(
+                (scanner.at(), Some(short)),
+                (end, text.parse().ok()),
+                "{text}"
+            );
+        }
+        let mut scanner = Scanner::new(text.as_bytes());
+        if let Some(short) = scanner.short_value() {
+            assert_eq!(scanner.at(), end, "{text}");
+            assert_eq!(
+                short.to_bits(),
+                expected.to_bits(),
+                "{text}: {short} {expected}"
+            );
+        }
     }
 
     #[test]

@@ -25,6 +25,13 @@ pub(super) fn specials(word: u64) -> u64 {
     (((word & !HIGHS) + repeat(0x80 - b'{')) | word) & HIGHS
 }
 
+/// Nonzero if a byte is below 0x20 or DEL or not ASCII.
+#[inline(always)]
+pub(super) fn maybe_controls(word: u64) -> u64 {
+    let values = word & !HIGHS;
+    (!(values + repeat(0x80 - 0x20)) | (values + ONES) | word) & HIGHS
+}
+
 #[inline(always)]
 pub(super) fn non_ascii(word: u64) -> u64 {
     word & HIGHS
@@ -32,26 +39,27 @@ pub(super) fn non_ascii(word: u64) -> u64 {
 
 /// How many of the lowest bytes come before the lowest mark; 8 without a mark.
 #[inline(always)]
-pub(super) fn before(marks: u64) -> usize {
-    (marks.trailing_zeros() / 8) as usize
+pub(super) fn before(marks: u64) -> u32 {
+    marks.trailing_zeros() / 8
 }
 
-/// The lowest `n` bytes, `n < 8`; the others become zero.
+/// All bits of the bytes before the lowest mark; there must be one.
 #[inline(always)]
-pub(super) fn lowest(word: u64, n: usize) -> u64 {
-    word & ((1 << (8 * n)) - 1)
+pub(super) fn below(marks: u64) -> u64 {
+    // Marks are top bits: these are all bits up to the lowest mark, its byte and those before.
+    (marks ^ marks.wrapping_sub(1)) >> 8
 }
 
-/// How many of the lowest bytes are decimal digits before the first that is none.
+/// Marks, in their top bits, all bytes that are no decimal digits.
 #[inline(always)]
-pub(super) fn digits(word: u64) -> usize {
+pub(super) fn non_digits(word: u64) -> u64 {
     let values = word ^ ZEROS;
-    before((((values & !HIGHS) + repeat(0x80 - 10)) | values) & HIGHS)
+    (((values & !HIGHS) + repeat(0x80 - 10)) | values) & HIGHS
 }
 
 /// The number that the lowest `n` bytes spell, all digits, `1 <= n <= 8`.
 #[inline(always)]
-pub(super) fn number(word: u64, n: usize) -> u64 {
+pub(super) fn number(word: u64, n: u32) -> u64 {
     // Shifted to the top, so that the bytes below act as leading zeros; then pairs, fours, eights.
     let values = (word ^ ZEROS) << (64 - 8 * n);
     let pairs = values.wrapping_mul(10).wrapping_add(values >> 8);
@@ -78,16 +86,23 @@ mod tests {
                 for filler in [b'a', b'!', b'#', b' ', b'z', 0x80, 0xff] {
                     let mut bytes = [filler; 8];
                     bytes[place] = byte;
-                    let expected = if stop { place } else { 8 };
+                    let expected = if stop { place as u32 } else { 8 };
                     assert_eq!(before(string_stops(word(&bytes))), expected, "{bytes:x?}");
                     let found = specials(word(&bytes)) != 0;
                     assert_eq!(found, special || filler >= b'{', "{bytes:x?}");
+                    let control = |byte: u8| !(0x20..0x7f).contains(&byte);
+                    let found = maybe_controls(word(&bytes)) != 0;
+                    assert_eq!(found, control(byte) || control(filler), "{bytes:x?}");
                     assert_eq!(non_ascii(word(&bytes)) != 0, byte >= 0x80 || filler >= 0x80);
                 }
                 let mut bytes = [b'7'; 8];
                 bytes[place] = byte;
-                let expected = if byte.is_ascii_digit() { 8 } else { place };
-                assert_eq!(digits(word(&bytes)), expected, "{bytes:x?}");
+                let expected = if byte.is_ascii_digit() {
+                    8
+                } else {
+                    place as u32
+                };
+                assert_eq!(before(non_digits(word(&bytes))), expected, "{bytes:x?}");
             }
         }
     }
@@ -105,7 +120,17 @@ mod tests {
         ] {
             assert_eq!(number(word(text), n), expected);
         }
-        assert_eq!(lowest(word(b"abcdefgh"), 2), word(b"ab\0\0\0\0\0\0"));
-        assert_eq!(lowest(word(b"abcdefgh"), 0), 0);
+    }
+
+    #[test]
+    fn below_a_mark_are_the_bytes_before_it() {
+        for (marks, expected) in [
+            (0x80, 0),
+            (0x8000, 0xff),
+            (0x80_0080_0000, 0xffff),
+            (0x80 << 56, u64::MAX >> 8),
+        ] {
+            assert_eq!(below(marks), expected, "{marks:x}");
+        }
     }
 }
