@@ -10,7 +10,7 @@
 //!
 //! Everything that comes in is a ring; everything that goes out watches a snapshot. A fleet is a
 //! matrix of host slots and columns. What is shown is encoded once and written many times.
-//! Imports point down this list only.
+//! Who may import whom is a table in `tests/it/tidy/imports.rs`.
 
 pub mod run;
 

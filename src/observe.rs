@@ -106,6 +106,7 @@ impl Counters {
 pub struct Aggregated {
     pub samples: Counter,
     pub ticks: Counter,
+    pub ticks_skipped: Counter,
     pub tick_lateness_us_max: Counter,
     pub hosts_ok: Counter,
     pub hosts_stale: Counter,
@@ -216,6 +217,11 @@ fn totals(text: &mut Text, cores: &[&Counters], aggregated: &Aggregated, gauges:
             sum(|c| &c.refusals),
         ),
         ("ticks", "Ticks published.", aggregated.ticks.get()),
+        (
+            "ticks_skipped",
+            "Ticks given up: the one before ran over.",
+            aggregated.ticks_skipped.get(),
+        ),
         (
             "hosts_folded",
             "Sights of hosts past the bound.",

@@ -11,6 +11,7 @@ pub enum Endpoint {
     LiveSocket,
     Snapshot,
     Hosts,
+    Offenders,
     Health,
     Ready,
     Metrics,
@@ -20,7 +21,13 @@ pub enum Endpoint {
     Options(&'static str),
 }
 
-const API: [&str; 4] = ["/api/metrics", "/api/live", "/api/snapshot", "/api/hosts"];
+const API: [&str; 5] = [
+    "/api/metrics",
+    "/api/live",
+    "/api/snapshot",
+    "/api/hosts",
+    "/api/offenders",
+];
 
 /// Finds the endpoint. An upgrade to WebSocket is a way of asking, not a path of its own: the same
 /// paths take POST and GET.
@@ -47,6 +54,7 @@ pub fn route(request: &Request<'_>) -> Result<Endpoint, Reject> {
         ("/api/live", _) => Err(Reason::UpgradeRequired.into()),
         ("/api/snapshot", _) => Ok(Endpoint::Snapshot),
         ("/api/hosts", _) => Ok(Endpoint::Hosts),
+        ("/api/offenders", _) => Ok(Endpoint::Offenders),
         ("/healthz", _) => Ok(Endpoint::Health),
         ("/readyz", _) => Ok(Endpoint::Ready),
         ("/metrics", _) => Ok(Endpoint::Metrics),

@@ -30,9 +30,9 @@ macro_rules! keys {
 
         impl Key {
             #[inline(always)]
+            #[allow(non_upper_case_globals, reason = "named like their keys")]
             fn of(name: Str) -> Option<Self> {
                 $(
-                    #[allow(non_upper_case_globals, reason = "named like its key")]
                     const $key: (usize, u64, u64) =
                         ($text.len(), string::head($text), string::tail($text));
                 )*

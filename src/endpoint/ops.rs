@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use crate::endpoint::{Context, Response, Shared};
+use crate::limits::{COLUMNS_MAX, HOSTS_MAX};
 use crate::observe::{self, Gauges};
 
 /// The process runs and this core answers.
@@ -20,6 +21,20 @@ pub fn ready(context: &Context) -> Response {
         return Response::text(503, "starting\n");
     }
     Response::text(200, "ready\n")
+}
+
+/// `GET /api/offenders`: who ran into the bounds of the catalog, the first few by name.
+pub fn offenders(context: &Context) -> Response {
+    let offenders = context.shared.catalog.offenders();
+    let body = serde_json::json!({
+        "hosts": { "bound": HOSTS_MAX, "folded": offenders.hosts, "names": offenders.host_names },
+        "columns": {
+            "bound": COLUMNS_MAX,
+            "folded": offenders.columns,
+            "names": offenders.column_names,
+        },
+    });
+    Response::json(200, body.to_string()).with("Cache-Control", "no-store")
 }
 
 /// `GET /metrics`, OpenMetrics text.

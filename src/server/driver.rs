@@ -295,6 +295,7 @@ impl HttpDriver {
         let response = match endpoint {
             Endpoint::Snapshot => return query::snapshot(context, request.query()).map(Some),
             Endpoint::Hosts => return query::hosts(context, request.if_none_match).map(Some),
+            Endpoint::Offenders => ops::offenders(context),
             Endpoint::Health => ops::health(),
             Endpoint::Ready => ops::ready(context),
             Endpoint::Metrics => ops::metrics(context),
