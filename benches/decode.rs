@@ -39,7 +39,7 @@ struct Single<'a> {
 
 impl Single<'_> {
     fn read(&self) -> f64 {
-        let known = self.time.is_some() as u64 + self.seq.unwrap_or(0) + self.server_id;
+        let known = u64::from(self.time.is_some()) + self.seq.unwrap_or(0) + self.server_id;
         self.value + (self.metric_type.len() + self.unit.unwrap_or("").len()) as f64 + known as f64
     }
 }
@@ -95,7 +95,10 @@ fn read(batch: &Batch, body: &[u8]) -> f64 {
             sum += point.value;
             sum += (texts.get(point.metric).len() + texts.get(point.unit).len()) as f64;
         }
-        sum += texts.tags(doc).map(|(key, value)| key.len() + value.len()).sum::<usize>() as f64;
+        sum += texts
+            .tags(doc)
+            .map(|(key, value)| key.len() + value.len())
+            .sum::<usize>() as f64;
     }
     sum
 }
@@ -130,23 +133,30 @@ fn decode(criterion: &mut Criterion) {
     });
     group(criterion, "flat", 1, FLAT, |body| {
         let flat: Flat<'_> = serde_json::from_slice(body).unwrap();
-        let extra = flat.sent_at.is_some() as u64 + flat.seq.unwrap_or(0);
+        let extra = u64::from(flat.sent_at.is_some()) + flat.seq.unwrap_or(0);
         flat.cpu_usage + flat.memory_usage + flat.server_name.len() as f64 + extra as f64
     });
     group(criterion, "full", 1, FULL, |body| {
         let full: Full<'_> = serde_json::from_slice(body).unwrap();
-        let metrics = full.metrics.0.iter().map(|(name, value)| name.len() as f64 + value);
-        let tags = full.tags.0.iter().map(|(key, value)| key.len() + value.len());
-        let names = full.host.len() + full.time.is_some() as usize + tags.sum::<usize>();
+        let metrics = full
+            .metrics
+            .0
+            .iter()
+            .map(|(name, value)| name.len() as f64 + value);
+        let tags = full
+            .tags
+            .0
+            .iter()
+            .map(|(key, value)| key.len() + value.len());
+        let names = full.host.len() + usize::from(full.time.is_some()) + tags.sum::<usize>();
         metrics.sum::<f64>() + names as f64
     });
     let mut array = String::from("[");
     let mut lines = String::new();
     for i in 0..1000 {
         let (value, comma) = (f64::from(i % 997) / 10.0, if i == 0 { "" } else { "," });
-        let document = format!(
-            r#"{{"server_id":{i},"metric_type":"cpu","value":{value},"unit":"%"}}"#
-        );
+        let document =
+            format!(r#"{{"server_id":{i},"metric_type":"cpu","value":{value},"unit":"%"}}"#);
         write!(array, "{comma}{document}").unwrap();
         lines.push_str(&document);
         lines.push('\n');

@@ -15,13 +15,38 @@ fn space() -> impl Strategy<Value = &'static str> {
 
 fn key() -> impl Strategy<Value = String> {
     let known = select(vec![
-        "host", "server", "server_name", "server_id", "time", "timestamp", "sent_at", "seq", "tags",
-        "unit", "metrics", "metric_type", "value",
+        "host",
+        "server",
+        "server_name",
+        "server_id",
+        "time",
+        "timestamp",
+        "sent_at",
+        "seq",
+        "tags",
+        "unit",
+        "metrics",
+        "metric_type",
+        "value",
     ]);
     let names = select(vec![
-        "cpu", "mem", "disk.used{device=sda}", "a{b}", "a{b=c,d=e}", "", "ü", "cpu\\u007b",
-        "\\u0063pu", "c\\u0070u", "h\\u006fst", "a\\tb", "\\ud83d\\ude00", "\\ud83d", "eight888",
-        "sixteen_letters_", "x\u{7f}",
+        "cpu",
+        "mem",
+        "disk.used{device=sda}",
+        "a{b}",
+        "a{b=c,d=e}",
+        "",
+        "ü",
+        "cpu\\u007b",
+        "\\u0063pu",
+        "c\\u0070u",
+        "h\\u006fst",
+        "a\\tb",
+        "\\ud83d\\ude00",
+        "\\ud83d",
+        "eight888",
+        "sixteen_letters_",
+        "x\u{7f}",
     ]);
     prop_oneof![
         3 => known.prop_map(String::from),
@@ -32,10 +57,34 @@ fn key() -> impl Strategy<Value = String> {
 
 fn scalar() -> impl Strategy<Value = String> {
     let fixed = select(vec![
-        "0", "-0", "1", "7.0", "53.2", "-1", "1e3", "1e999", "1763918083000", "1763918083000.0",
-        "1763918683000", "1763918683001", "9999999999999", "18446744073709551615",
-        "18446744073709551616", "9007199254740993", "01", "1.", "null", "true", "\"web-1\"", "\"\"",
-        "\"%\"", "\"\\u00e9\"", "\"a\\nb\"", "\"ünï\"", "\"cpu\"", "\"a{b=c}\"",
+        "0",
+        "-0",
+        "1",
+        "7.0",
+        "53.2",
+        "-1",
+        "1e3",
+        "1e999",
+        "1763918083000",
+        "1763918083000.0",
+        "1763918683000",
+        "1763918683001",
+        "9999999999999",
+        "18446744073709551615",
+        "18446744073709551616",
+        "9007199254740993",
+        "01",
+        "1.",
+        "null",
+        "true",
+        "\"web-1\"",
+        "\"\"",
+        "\"%\"",
+        "\"\\u00e9\"",
+        "\"a\\nb\"",
+        "\"ünï\"",
+        "\"cpu\"",
+        "\"a{b=c}\"",
     ]);
     prop_oneof![
         4 => fixed.prop_map(String::from),
@@ -83,7 +132,11 @@ fn tame() -> impl Strategy<Value = String> {
                 Just(("time".into(), "1763918083000".into(), "")),
                 Just(("seq".into(), "18446744073709551615".into(), "")),
                 Just(("sent_at".into(), "1.763918083e12".into(), "")),
-                Just(("tags".into(), "{\"dc\":\"fra\",\"r\\u00f4le\":\"\"}".into(), "")),
+                Just((
+                    "tags".into(),
+                    "{\"dc\":\"fra\",\"r\\u00f4le\":\"\"}".into(),
+                    ""
+                )),
                 (key(), scalar(), space()),
             ],
             0..3,
@@ -93,7 +146,10 @@ fn tame() -> impl Strategy<Value = String> {
     let flat = metrics();
     let full = metrics().prop_map(|members| vec![("metrics".into(), object(members), " ")]);
     let single = (scalar(), scalar()).prop_map(|(metric, value)| {
-        vec![("metric_type".into(), metric, ""), ("value".into(), value, "")]
+        vec![
+            ("metric_type".into(), metric, ""),
+            ("value".into(), value, ""),
+        ]
     });
     (host, prop_oneof![flat, full, single], extras())
         .prop_map(|(host, body, extras)| [vec![host], body, extras].concat())
@@ -113,7 +169,11 @@ fn array() -> impl Strategy<Value = String> {
 fn lines() -> impl Strategy<Value = String> {
     let ends = vec(select(vec!["\n", "\r\n", "\n\n", " \n \n", ""]), 4);
     (vec(tame(), 0..4), ends).prop_map(|(documents, ends)| {
-        documents.into_iter().zip(ends).map(|(document, end)| document + end).collect()
+        documents
+            .into_iter()
+            .zip(ends)
+            .map(|(document, end)| document + end)
+            .collect()
     })
 }
 

@@ -100,7 +100,9 @@ fn gzip(mut input: &[u8], sink: &mut Sink<'_>) -> Result<(), BodyFault> {
     for _ in 0..INFLATE_PARTS_MAX {
         let mut member = GzDecoder::new(&mut input);
         loop {
-            let n = member.read(sink.room()).map_err(|error| gzip_fault(&error))?;
+            let n = member
+                .read(sink.room())
+                .map_err(|error| gzip_fault(&error))?;
             if n == 0 {
                 break;
             }
@@ -123,12 +125,16 @@ fn gzip_fault(error: &io::Error) -> BodyFault {
 fn zstd(mut input: &[u8], sink: &mut Sink<'_>) -> Result<(), BodyFault> {
     let mut decoder = Decoder::new().map_err(|error| zstd_fault(&error))?;
     let window = DParameter::WindowLogMax(ZSTD_WINDOW_LOG_MAX);
-    decoder.set_parameter(window).map_err(|error| zstd_fault(&error))?;
+    decoder
+        .set_parameter(window)
+        .map_err(|error| zstd_fault(&error))?;
     let mut frames = 0;
     loop {
         let mut source = InBuffer::around(input);
         let mut target = OutBuffer::around(sink.room());
-        let left = decoder.run(&mut source, &mut target).map_err(|error| zstd_fault(&error))?;
+        let left = decoder
+            .run(&mut source, &mut target)
+            .map_err(|error| zstd_fault(&error))?;
         let (taken, made) = (source.pos(), target.pos());
         input = input.get(taken..).unwrap_or_default();
         sink.wrote(made)?;
@@ -210,8 +216,7 @@ mod tests {
     }
 
     type Compress = fn(&[u8]) -> Vec<u8>;
-    const BOTH: [(Encoding, Compress); 2] =
-        [(Encoding::Gzip, gzipped), (Encoding::Zstd, zstded)];
+    const BOTH: [(Encoding, Compress); 2] = [(Encoding::Gzip, gzipped), (Encoding::Zstd, zstded)];
 
     fn check(encoding: Encoding, input: &[u8], expected: Result<&[u8], BodyFault>) {
         let mut out = b"what was here before".to_vec();
@@ -261,8 +266,16 @@ mod tests {
     fn what_is_damaged_is_refused() {
         for (encoding, compress) in BOTH {
             let good = compress(&noise(300));
-            check(encoding, &[&good[..], b"garbage, no part"].concat(), Err(BodyFault::Corrupt));
-            check(encoding, b"{\"host\":\"a\",\"cpu\":1}", Err(BodyFault::Corrupt));
+            check(
+                encoding,
+                &[&good[..], b"garbage, no part"].concat(),
+                Err(BodyFault::Corrupt),
+            );
+            check(
+                encoding,
+                b"{\"host\":\"a\",\"cpu\":1}",
+                Err(BodyFault::Corrupt),
+            );
         }
         let mut bad_sum = gzipped(b"hello");
         let at = bad_sum.len() - 5;
@@ -281,7 +294,11 @@ mod tests {
             let mut out = Vec::new();
             inflate(encoding, &bomb, &mut out).unwrap_err();
             let most = INFLATE_RATIO_MAX * bomb.len() + 2 * ROOM_BYTES;
-            assert!(out.capacity() <= 2 * most, "{encoding:?}: {}", out.capacity());
+            assert!(
+                out.capacity() <= 2 * most,
+                "{encoding:?}: {}",
+                out.capacity()
+            );
         }
     }
 
@@ -301,7 +318,11 @@ mod tests {
         for (encoding, compress) in BOTH {
             let part = compress(b"");
             check(encoding, &part.repeat(INFLATE_PARTS_MAX), Ok(b""));
-            check(encoding, &part.repeat(INFLATE_PARTS_MAX + 1), Err(BodyFault::TooBig));
+            check(
+                encoding,
+                &part.repeat(INFLATE_PARTS_MAX + 1),
+                Err(BodyFault::TooBig),
+            );
         }
         let skippable = b"\x50\x2a\x4d\x18\0\0\0\0".repeat(INFLATE_PARTS_MAX + 1);
         check(Encoding::Zstd, &skippable, Err(BodyFault::TooBig));
@@ -313,7 +334,11 @@ mod tests {
         // block. The exponent counts from 2^10.
         let frame = |log: u32| [0x28, 0xb5, 0x2f, 0xfd, 0, ((log - 10) << 3) as u8, 1, 0, 0];
         check(Encoding::Zstd, &frame(ZSTD_WINDOW_LOG_MAX), Ok(b""));
-        check(Encoding::Zstd, &frame(ZSTD_WINDOW_LOG_MAX + 1), Err(BodyFault::TooBig));
+        check(
+            Encoding::Zstd,
+            &frame(ZSTD_WINDOW_LOG_MAX + 1),
+            Err(BodyFault::TooBig),
+        );
     }
 
     #[test]

@@ -299,7 +299,9 @@ mod tests {
         let fault = Fault::new(Reason::BadValue, documents, "expected a number");
         check(fault, "document 3, byte 87: expected a number");
         check(
-            fault.found(Found::value(b'"')).field(Parent::Metrics, b"cpu"),
+            fault
+                .found(Found::value(b'"'))
+                .field(Parent::Metrics, b"cpu"),
             "document 3, field \"cpu\" of \"metrics\", byte 87: expected a number, found a string",
         );
         check(

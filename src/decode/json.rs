@@ -40,7 +40,9 @@ fn array(reader: &mut Reader<'_, '_>) -> Result<(), Refused> {
     }
     if documents == 0 {
         let what = "expected at least one document in the array";
-        return Err(reader.scan.refuse(Reason::NoDocuments, start, what, Found::Nothing));
+        return Err(reader
+            .scan
+            .refuse(Reason::NoDocuments, start, what, Found::Nothing));
     }
     Ok(())
 }

@@ -81,15 +81,15 @@ fn has_control(bytes: &[u8]) -> bool {
         return false;
     }
     bytes.iter().any(u8::is_ascii_control)
-        || bytes.windows(2).any(|pair| pair[0] == 0xc2 && pair[1] < 0xa0)
+        || bytes
+            .windows(2)
+            .any(|pair| pair[0] == 0xc2 && pair[1] < 0xa0)
 }
 
 /// `name` or `name{key=value,key2=value2}`. A value may hold `=`, nothing holds braces, only the
 /// separators are commas, and a key comes once.
 fn labels(metric: &[u8]) -> Wrong {
-    let Some(open) = metric.iter().position(|byte| matches!(byte, b'{' | b'}')) else {
-        return None;
-    };
+    let open = metric.iter().position(|byte| matches!(byte, b'{' | b'}'))?;
     let (name, rest) = metric.split_at(open);
     if rest.starts_with(b"}") {
         return Some("a `}` without its `{`");
@@ -179,7 +179,13 @@ mod tests {
 
     #[test]
     fn controls_are_refused_everywhere() {
-        for check_name in [host as fn(Name<'_>) -> Wrong, metric, unit, tag_key, tag_value] {
+        for check_name in [
+            host as fn(Name<'_>) -> Wrong,
+            metric,
+            unit,
+            tag_key,
+            tag_value,
+        ] {
             for text in ["a\n", "\0", "\u{7f}", "a\u{80}", "\u{9f}b", "\u{1b}[0m"] {
                 check(check_name, text, Some("control"));
             }
@@ -192,7 +198,13 @@ mod tests {
     #[test]
     fn labels_are_well_formed() {
         for good in [
-            "disk.used{device=sda}", "a{b=c,d=e}", "a{b=c=d}", "a{b=ü}", "a{b= }", "a=b,c", "a{b=\"c\"}",
+            "disk.used{device=sda}",
+            "a{b=c,d=e}",
+            "a{b=c=d}",
+            "a{b=ü}",
+            "a{b= }",
+            "a=b,c",
+            "a{b=\"c\"}",
         ] {
             check(metric, good, None);
         }

@@ -88,21 +88,32 @@ impl Scanner<'_> {
         Some(if negative { -magnitude } else { magnitude })
     }
 
-    /// The integer at the cursor if it is a short one: up to seven digits. None, and the cursor
-    /// stays, if not.
+    /// The integer at the cursor if it has up to 15 digits, as times in milliseconds have. None,
+    /// and the cursor stays, if it has more or is none.
     #[inline(always)]
     pub(super) fn short_integer(&mut self) -> Option<u64> {
-        let word = self.word(self.at());
-        let digits = swar::before(swar::non_digits(word));
-        if digits.wrapping_sub(1) >= 7 || (word as u8 == b'0' && digits > 1) {
+        let start = self.at();
+        let word = self.word(start);
+        let (mut digits, mut tail, mut high) = (0, word, 0);
+        let mut marks = swar::non_digits(word);
+        if marks == 0 {
+            digits = 8;
+            high = swar::number(word, 8);
+            tail = self.word(start + 8);
+            marks = swar::non_digits(tail);
+        }
+        let n = swar::before(marks);
+        digits += n;
+        if n == 8 || digits == 0 || (word as u8 == b'0' && digits > 1) {
             return None;
         }
-        let after = (word >> (8 * digits)) as u8;
+        let after = (tail >> (8 * n)) as u8;
         if after == b'.' || after | 0x20 == b'e' {
             return None;
         }
-        self.advance(digits);
-        Some(swar::number(word, digits))
+        self.go_to(start + digits);
+        let low = if n == 0 { 0 } else { swar::number(tail, n) };
+        Some(high * SHIFTS[n as usize & 7] + low)
     }
 
     /// The number at the cursor.
@@ -159,7 +170,9 @@ impl Scanner<'_> {
             let n = swar::before(swar::non_digits(word));
             if n > 0 {
                 let value = swar::number(word, n);
-                *mantissa = mantissa.wrapping_mul(SHIFTS[n as usize]).wrapping_add(value);
+                *mantissa = mantissa
+                    .wrapping_mul(SHIFTS[n as usize])
+                    .wrapping_add(value);
                 at += n;
             }
             if n < 8 {
@@ -219,7 +232,9 @@ impl Number {
     #[inline(never)]
     fn parse(&self, body: &[u8]) -> f64 {
         // The token obeys a grammar that is part of Rust's: neither step can fail.
-        let token = body.get(self.start as usize..self.end as usize).unwrap_or_default();
+        let token = body
+            .get(self.start as usize..self.end as usize)
+            .unwrap_or_default();
         let text = str::from_utf8(token).unwrap_or_default();
         text.parse().unwrap_or(f64::NAN)
     }
@@ -231,7 +246,10 @@ impl Number {
             if self.digits <= DIGITS_EXACT {
                 return Some(self.mantissa);
             }
-            return str::from_utf8(body.get(self.start as usize..self.end as usize)?).ok()?.parse().ok();
+            return str::from_utf8(body.get(self.start as usize..self.end as usize)?)
+                .ok()?
+                .parse()
+                .ok();
         }
         let value = self.value(body);
         let whole = value.trunc() == value && (0.0..=F64_EXACT as f64).contains(&value);
@@ -270,29 +288,81 @@ mod tests {
         assert_eq!(end as usize, text.len(), "{text}");
         let expected: f64 = text.parse().unwrap();
         let value = number.value(text.as_bytes());
-        assert_eq!(value.to_bits(), expected.to_bits(), "{text}: {value} {expected}");
+        assert_eq!(
+            value.to_bits(),
+            expected.to_bits(),
+            "{text}: {value} {expected}"
+        );
         let mut scanner = Scanner::new(text.as_bytes());
         if let Some(short) = scanner.short_integer() {
-            assert_eq!((scanner.at(), Some(short)), (end, text.parse().ok()), "{text}");
+            assert_eq!(
+                (scanner.at(), Some(short)),
+                (end, text.parse().ok()),
+                "{text}"
+            );
         }
         let mut scanner = Scanner::new(text.as_bytes());
         if let Some(short) = scanner.short_value() {
             assert_eq!(scanner.at(), end, "{text}");
-            assert_eq!(short.to_bits(), expected.to_bits(), "{text}: {short} {expected}");
+            assert_eq!(
+                short.to_bits(),
+                expected.to_bits(),
+                "{text}: {short} {expected}"
+            );
         }
     }
 
     #[test]
     fn values_are_those_of_std() {
         for text in [
-            "0", "-0", "0.0", "-0.0", "1", "41", "53.2", "0.1", "99.99", "1e0", "1E+2", "1e-2",
-            "0e999999999999999999999", "9007199254740991", "9007199254740992", "9007199254740993",
-            "9007199254740993.0", "18446744073709551615", "18446744073709551616",
-            "9999999999999999999", "99999999999999999999", "1763918083000", "1e22", "1e23",
-            "123456789012345e22", "2.2250738585072011e-308", "4.9e-324", "1e-400", "1e999",
-            "1.7976931348623157e308", "1.7976931348623159e308", "12.300000000000001",
-            "0.000000000000000000000000000001", "100000000000000000000000000000",
-            "1e-9999999999", "123e-2147483650", "0.5e4294967297",
+            "0",
+            "-0",
+            "0.0",
+            "-0.0",
+            "1",
+            "41",
+            "53.2",
+            "0.1",
+            "99.99",
+            "1e0",
+            "1E+2",
+            "1e-2",
+            "0e999999999999999999999",
+            "9007199254740991",
+            "9007199254740992",
+            "9007199254740993",
+            "9007199254740993.0",
+            "18446744073709551615",
+            "18446744073709551616",
+            "9999999999999999999",
+            "99999999999999999999",
+            "1763918083000",
+            "1e22",
+            "1e23",
+            "123456789012345e22",
+            "2.2250738585072011e-308",
+            "4.9e-324",
+            "1e-400",
+            "1e999",
+            "1.7976931348623157e308",
+            "1.7976931348623159e308",
+            "12.300000000000001",
+            "0.000000000000000000000000000001",
+            "100000000000000000000000000000",
+            "1e-9999999999",
+            "-0.00000",
+            "-0.00000e0",
+            "123456.5",
+            "-12345.5",
+            "1234567",
+            "12345678",
+            "123456789012345",
+            "1234567890123456",
+            "12345678e1",
+            "12345678.5",
+            "100000000000000",
+            "123e-2147483650",
+            "0.5e4294967297",
         ] {
             check_value(text);
         }
@@ -304,11 +374,19 @@ mod tests {
 
     #[test]
     fn the_grammar_is_strict() {
-        for text in ["", "-", "-a", "01", "-01", "00", "1.", "1.e5", "1e", "1e+", "1e-", "1.5e", "-.5"] {
+        for text in [
+            "", "-", "-a", "01", "-01", "00", "1.", "1.e5", "1e", "1e+", "1e-", "1.5e", "-.5",
+        ] {
             assert!(scan(text).is_none(), "{text}");
         }
         // A number ends where its grammar ends; what may follow is its container's business.
-        for (text, end) in [("0x10", 1), ("1_000", 1), ("1.5.2", 3), ("1e5e5", 3), ("7,", 1)] {
+        for (text, end) in [
+            ("0x10", 1),
+            ("1_000", 1),
+            ("1.5.2", 3),
+            ("1e5e5", 3),
+            ("7,", 1),
+        ] {
             assert_eq!(scan(text).unwrap().1, end, "{text}");
         }
     }
@@ -336,7 +414,11 @@ mod tests {
     fn integers() {
         let check = |text: &str, expected: bool| {
             let number = scan(text).unwrap().0;
-            assert_eq!(number.integer(text.as_bytes()).is_some(), expected, "{text}");
+            assert_eq!(
+                number.integer(text.as_bytes()).is_some(),
+                expected,
+                "{text}"
+            );
         };
         check("0", true);
         check("-5", true);

@@ -1,7 +1,10 @@
 //! The decoder once more, slow and plain, on top of `serde_json`: what the fast one is held
 //! against by tests and fuzzing. Shares no code with it but the limits.
 
-#![allow(clippy::unwrap_used, reason = "a broken belief is what this module is here to find")]
+#![allow(
+    clippy::unwrap_used,
+    reason = "a broken belief is what this module is here to find"
+)]
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -46,7 +49,10 @@ pub enum Refusal {
 pub fn compare(body: &[u8], now_ms: i64, lines: bool) {
     let mut batch = Batch::new();
     let (decoded, expected) = if lines {
-        (ndjson::decode(body, now_ms, &mut batch), decode_lines(body, now_ms))
+        (
+            ndjson::decode(body, now_ms, &mut batch),
+            decode_lines(body, now_ms),
+        )
     } else {
         (json::decode(body, now_ms, &mut batch), decode(body, now_ms))
     };
@@ -64,8 +70,14 @@ pub fn compare(body: &[u8], now_ms: i64, lines: bool) {
 fn check_fault(fault: &Fault, refusal: Refusal, body: &[u8]) {
     let shown = String::from_utf8_lossy(body);
     let syntax = fault.kind() == FaultKind::Syntax;
-    assert!(refusal == Refusal::Range || syntax == (refusal == Refusal::Syntax), "{shown:?}: {fault}");
-    assert!(fault.at() <= body.len() && !fault.to_string().contains('\n'), "{shown:?}: {fault}");
+    assert!(
+        refusal == Refusal::Range || syntax == (refusal == Refusal::Syntax),
+        "{shown:?}: {fault}"
+    );
+    assert!(
+        fault.at() <= body.len() && !fault.to_string().contains('\n'),
+        "{shown:?}: {fault}"
+    );
 }
 
 /// What a batch holds, with texts.
@@ -76,7 +88,10 @@ pub fn contents(batch: &Batch, body: &[u8]) -> Vec<Document> {
         time_ms: doc.time_ms,
         sent_at: doc.sent_at,
         seq: doc.seq,
-        tags: texts.tags(doc).map(|(key, value)| (key.into(), value.into())).collect(),
+        tags: texts
+            .tags(doc)
+            .map(|(key, value)| (key.into(), value.into()))
+            .collect(),
         samples: batch
             .points(doc)
             .iter()
@@ -102,20 +117,33 @@ pub fn decode(body: &[u8], now_ms: i64) -> Result<Vec<Document>> {
 
 pub fn decode_lines(body: &[u8], now_ms: i64) -> Result<Vec<Document>> {
     let blank = |line: &&[u8]| line.iter().all(|byte| b" \t\r".contains(byte));
-    let lines = body.split(|&byte| byte == b'\n').filter(|line| !blank(line));
+    let lines = body
+        .split(|&byte| byte == b'\n')
+        .filter(|line| !blank(line));
     let trees: Vec<Result<Tree>> = lines.map(parse).collect();
     for refusal in [Refusal::Range, Refusal::Syntax] {
-        if trees.iter().any(|tree| matches!(tree, Err(found) if *found == refusal)) {
+        if trees
+            .iter()
+            .any(|tree| matches!(tree, Err(found) if *found == refusal))
+        {
             return Err(refusal);
         }
     }
-    collect(trees.into_iter().map(|tree| tree.unwrap()).collect(), now_ms)
+    collect(
+        trees.into_iter().map(|tree| tree.unwrap()).collect(),
+        now_ms,
+    )
 }
 
 fn collect(trees: Vec<Tree>, now_ms: i64) -> Result<Vec<Document>> {
-    let documents: Vec<Document> =
-        trees.into_iter().map(|tree| document(tree, now_ms)).collect::<Result<_>>()?;
-    let samples: usize = documents.iter().map(|document| document.samples.len()).sum();
+    let documents: Vec<Document> = trees
+        .into_iter()
+        .map(|tree| document(tree, now_ms))
+        .collect::<Result<_>>()?;
+    let samples: usize = documents
+        .iter()
+        .map(|document| document.samples.len())
+        .sum();
     must(!documents.is_empty() && samples <= BATCH_SAMPLES_MAX)?;
     Ok(documents)
 }
@@ -134,7 +162,11 @@ fn parse(body: &[u8]) -> Result<Tree> {
 }
 
 fn must(condition: bool) -> Result<()> {
-    if condition { Ok(()) } else { Err(Refusal::Other) }
+    if condition {
+        Ok(())
+    } else {
+        Err(Refusal::Other)
+    }
 }
 
 fn document(tree: Tree, now_ms: i64) -> Result<Document> {
@@ -175,12 +207,21 @@ fn document(tree: Tree, now_ms: i64) -> Result<Document> {
         _ => return Err(Refusal::Other),
     };
     must(!samples.is_empty())?;
-    Ok(Document { host, time_ms, sent_at, seq, tags, samples })
+    Ok(Document {
+        host,
+        time_ms,
+        sent_at,
+        seq,
+        tags,
+        samples,
+    })
 }
 
 /// An object's members, no key twice.
 fn unique(tree: Tree) -> Result<Vec<(String, Tree)>> {
-    let Tree::Object(members) = tree else { return Err(Refusal::Other) };
+    let Tree::Object(members) = tree else {
+        return Err(Refusal::Other);
+    };
     let mut keys = BTreeSet::new();
     must(members.iter().all(|(key, _)| keys.insert(key)))?;
     Ok(members)
@@ -190,7 +231,11 @@ fn measured(members: Vec<(String, Tree)>, unit: &str) -> Result<Vec<Measured>> {
     let measured = |(metric, value): (String, Tree)| {
         metric_name(&metric)?;
         let bits = value.number()?.to_bits();
-        Ok(Measured { metric, unit: unit.into(), bits })
+        Ok(Measured {
+            metric,
+            unit: unit.into(),
+            bits,
+        })
     };
     members.into_iter().map(measured).collect()
 }
@@ -208,8 +253,12 @@ fn tags(tree: Tree) -> Result<Vec<(String, String)>> {
 }
 
 fn milliseconds(member: Option<(String, Tree)>) -> Result<Option<i64>> {
-    let Some((_, tree)) = member else { return Ok(None) };
-    i64::try_from(tree.whole()?).map(Some).map_err(|_| Refusal::Other)
+    let Some((_, tree)) = member else {
+        return Ok(None);
+    };
+    i64::try_from(tree.whole()?)
+        .map(Some)
+        .map_err(|_| Refusal::Other)
 }
 
 fn name(text: &str, min: usize, max: usize) -> Result<()> {
@@ -248,7 +297,11 @@ impl Tree {
         match self {
             Self::Array(items) => 1 + items.iter().map(Tree::depth).max().unwrap_or(0),
             Self::Object(members) => {
-                1 + members.iter().map(|(_, tree)| tree.depth()).max().unwrap_or(0)
+                1 + members
+                    .iter()
+                    .map(|(_, tree)| tree.depth())
+                    .max()
+                    .unwrap_or(0)
             }
             _ => 0,
         }

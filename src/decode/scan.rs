@@ -29,7 +29,9 @@ impl<'a> Scanner<'a> {
     pub(super) fn new(body: &'a [u8]) -> Self {
         let last = match body.last_chunk() {
             Some(chunk) => u64::from_le_bytes(*chunk),
-            None => body.iter().fold(0, |word, &byte| word >> 8 | u64::from(byte) << 56),
+            None => body
+                .iter()
+                .fold(0, |word, &byte| word >> 8 | u64::from(byte) << 56),
         };
         Self {
             body,
@@ -280,17 +282,17 @@ impl<'a> Scanner<'a> {
     /// Refuses the byte at `at`; past the end of the body it is truncated instead.
     #[cold]
     #[inline(never)]
-    pub(super) fn unexpected(
-        &mut self,
-        at: u32,
-        reason: Reason,
-        what: &'static str,
-    ) -> Refused {
+    pub(super) fn unexpected(&mut self, at: u32, reason: Reason, what: &'static str) -> Refused {
         if (at as usize) < self.body.len() {
             let found = Found::Byte(self.byte(at));
             return self.refuse(reason, at, what, found);
         }
-        self.refuse(Reason::JsonTruncated, self.body.len() as u32, what, Found::End)
+        self.refuse(
+            Reason::JsonTruncated,
+            self.body.len() as u32,
+            what,
+            Found::End,
+        )
     }
 
     #[cold]

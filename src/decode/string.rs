@@ -46,7 +46,9 @@ impl Str {
             odd: true,
             head: head(bytes),
             tail: tail(bytes),
-            middle: middle.iter().fold(0, |hash, word| mix(hash, u64::from_le_bytes(*word))),
+            middle: middle
+                .iter()
+                .fold(0, |hash, word| mix(hash, u64::from_le_bytes(*word))),
         }
     }
 }
@@ -120,8 +122,22 @@ impl<'a> Scanner<'a> {
             }
         }
         let quote = self.long_string(start, arena)?;
-        let Str { text, at, odd, head, tail, middle } = self.long;
-        let string = Str { text, at, odd, head, tail, middle };
+        let Str {
+            text,
+            at,
+            odd,
+            head,
+            tail,
+            middle,
+        } = self.long;
+        let string = Str {
+            text,
+            at,
+            odd,
+            head,
+            tail,
+            middle,
+        };
         Ok((string, quote, self.word(quote)))
     }
 
@@ -163,12 +179,7 @@ impl<'a> Scanner<'a> {
 
     /// A string with escapes or other than ASCII, its first stop at `at`.
     #[inline(never)]
-    fn odd_string(
-        &mut self,
-        start: u32,
-        mut at: u32,
-        arena: &mut String,
-    ) -> Result<u32, Refused> {
+    fn odd_string(&mut self, start: u32, mut at: u32, arena: &mut String) -> Result<u32, Refused> {
         let arena_start = arena.len();
         let mut piece = start;
         loop {
@@ -210,7 +221,10 @@ impl<'a> Scanner<'a> {
     }
 
     fn utf8(&mut self, start: u32, end: u32) -> Result<&'a str, Refused> {
-        let bytes = self.body().get(start as usize..end as usize).unwrap_or_default();
+        let bytes = self
+            .body()
+            .get(start as usize..end as usize)
+            .unwrap_or_default();
         str::from_utf8(bytes).map_err(|error| {
             let at = start + error.valid_up_to() as u32;
             let found = Found::Byte(self.byte(at));

@@ -15,8 +15,7 @@ pub(super) fn string_stops(word: u64) -> u64 {
     // XOR 2 brings the quote (0x22) to 0x20, next to the controls, and moves nothing else below it.
     let low = word ^ repeat(2);
     let escape = word ^ repeat(b'\\');
-    let stops =
-        (low.wrapping_sub(repeat(0x21)) & !low) | (escape.wrapping_sub(ONES) & !escape);
+    let stops = (low.wrapping_sub(repeat(0x21)) & !low) | (escape.wrapping_sub(ONES) & !escape);
     stops & HIGHS
 }
 
@@ -94,14 +93,15 @@ mod tests {
                     let control = |byte: u8| !(0x20..0x7f).contains(&byte);
                     let found = maybe_controls(word(&bytes)) != 0;
                     assert_eq!(found, control(byte) || control(filler), "{bytes:x?}");
-                    assert_eq!(
-                        non_ascii(word(&bytes)) != 0,
-                        byte >= 0x80 || filler >= 0x80
-                    );
+                    assert_eq!(non_ascii(word(&bytes)) != 0, byte >= 0x80 || filler >= 0x80);
                 }
                 let mut bytes = [b'7'; 8];
                 bytes[place] = byte;
-                let expected = if byte.is_ascii_digit() { 8 } else { place as u32 };
+                let expected = if byte.is_ascii_digit() {
+                    8
+                } else {
+                    place as u32
+                };
                 assert_eq!(before(non_digits(word(&bytes))), expected, "{bytes:x?}");
             }
         }

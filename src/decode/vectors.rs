@@ -142,7 +142,12 @@ fn good_bodies_become_their_samples() {
         let input = bytes(good.body.as_ref(), good.body_hex.as_ref());
         let (media, encoding) = (good.content_type.as_ref(), good.content_encoding.as_ref());
         let result = decode(&input, media, encoding, &mut plain, &mut batch);
-        assert!(result.is_ok(), "{}: {}", good.name, result.err().unwrap().message());
+        assert!(
+            result.is_ok(),
+            "{}: {}",
+            good.name,
+            result.err().unwrap().message()
+        );
         check_good(good, &batch, &plain);
     }
 }
@@ -152,22 +157,38 @@ fn check_good(good: &Good, batch: &Batch, plain: &[u8]) {
     let mut samples = Vec::new();
     let mut tags = serde_json::Map::new();
     for document in &documents {
-        samples.extend(document.samples.iter().map(|Measured { metric, unit, bits }| GoodSample {
-            host: document.host.clone(),
-            metric: metric.clone(),
-            unit: unit.clone(),
-            value: f64::from_bits(*bits),
-            time_ms: document.time_ms,
-        }));
+        samples.extend(
+            document
+                .samples
+                .iter()
+                .map(|Measured { metric, unit, bits }| GoodSample {
+                    host: document.host.clone(),
+                    metric: metric.clone(),
+                    unit: unit.clone(),
+                    value: f64::from_bits(*bits),
+                    time_ms: document.time_ms,
+                }),
+        );
         if !document.tags.is_empty() {
-            let own = document.tags.iter().map(|(key, value)| (key.clone(), value.clone().into()));
-            tags.insert(document.host.clone(), serde_json::Value::Object(own.collect()));
+            let own = document
+                .tags
+                .iter()
+                .map(|(key, value)| (key.clone(), value.clone().into()));
+            tags.insert(
+                document.host.clone(),
+                serde_json::Value::Object(own.collect()),
+            );
         }
     }
     assert_eq!(samples, good.samples, "{}", good.name);
     assert_eq!(batch.samples(), samples.len(), "{}", good.name);
     assert_eq!(tags, good.tags, "{}", good.name);
     if let [document] = &documents[..] {
-        assert_eq!((document.seq, document.sent_at), (good.seq, good.sent_at), "{}", good.name);
+        assert_eq!(
+            (document.seq, document.sent_at),
+            (good.seq, good.sent_at),
+            "{}",
+            good.name
+        );
     }
 }
