@@ -12,6 +12,7 @@ export RUSTC_BOOTSTRAP=1
 cargo metadata --locked --format-version 1 --manifest-path fuzz/Cargo.toml >/dev/null
 
 mkdir -p target
+fuzz/seeds.py
 for path in fuzz/fuzz_targets/*.rs; do
   target=$(basename "$path" .rs)
   printf '   %s, %s s\n' "$target" "$seconds"

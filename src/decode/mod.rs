@@ -11,6 +11,7 @@ pub mod json;
 pub mod ndjson;
 
 mod document;
+mod field;
 mod keys;
 mod name;
 mod number;
@@ -258,5 +259,204 @@ fn weigh(fault: Fault, check: impl FnOnce() -> Result<(), Fault>) -> Fault {
     match fault.kind() {
         FaultKind::Shape | FaultKind::Future => check().err().unwrap_or(fault),
         FaultKind::Syntax | FaultKind::TooMany => fault,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::limits::{BATCH_SAMPLES_MAX, FUTURE_MS_MAX, JSON_DEPTH_MAX};
+
+    const NOW_MS: i64 = 1_763_918_083_000;
+
+    /// Decodes as JSON; the number of samples, or the reason.
+    fn check(body: &str, expected: Result<usize, &str>) {
+        let mut batch = Batch::new();
+        let result = json::decode(body.as_bytes(), NOW_MS, &mut batch);
+        let found = result
+            .map(|()| batch.samples())
+            .map_err(|fault| fault.reason());
+        let shown = body.get(..200).unwrap_or(body);
+        assert_eq!(found, expected, "{shown}");
+    }
+
+    #[test]
+    fn a_batch_has_so_many_samples_and_no_more() {
+        let document = |n: usize, parts: &str| format!("{{\"host\":\"a\",{parts}\"m{n}\":1}}");
+        let one_each = |n: usize| {
+            let documents: Vec<String> = (0..n).map(|i| document(i, "")).collect();
+            format!("[{}]", documents.join(","))
+        };
+        check(&one_each(BATCH_SAMPLES_MAX), Ok(BATCH_SAMPLES_MAX));
+        check(&one_each(BATCH_SAMPLES_MAX + 1), Err("too_many_samples"));
+        let all_in_one = |n: usize| {
+            let metrics: String = (1..n).map(|i| format!("\"m{i}\":1,")).collect();
+            document(0, &metrics)
+        };
+        check(&all_in_one(BATCH_SAMPLES_MAX), Ok(BATCH_SAMPLES_MAX));
+        check(&all_in_one(BATCH_SAMPLES_MAX + 1), Err("too_many_samples"));
+        let single = "{\"host\":\"a\",\"metric_type\":\"c\",\"value\":1},";
+        let singles = single.repeat(BATCH_SAMPLES_MAX);
+        check(
+            &format!("[{}]", singles.trim_end_matches(',')),
+            Ok(BATCH_SAMPLES_MAX),
+        );
+        check(
+            &format!("[{singles}{}]", document(0, "")),
+            Err("too_many_samples"),
+        );
+    }
+
+    #[test]
+    fn a_time_may_be_so_far_ahead_and_no_further() {
+        let body = |time: i64| format!("{{\"host\":\"a\",\"time\":{time},\"cpu\":1}}");
+        check(&body(NOW_MS + FUTURE_MS_MAX), Ok(1));
+        check(&body(NOW_MS + FUTURE_MS_MAX + 1), Err("future"));
+        check(&body(0), Ok(1));
+        check(&body(-1), Err("bad_time"));
+        let sent_at = "{\"host\":\"a\",\"sent_at\":9999999999999,\"cpu\":1}";
+        check(sent_at, Ok(1));
+    }
+
+    #[test]
+    fn nesting_is_bounded_also_in_what_is_passed_over() {
+        let deep = |n: usize| format!("{}{}", "[".repeat(n), "]".repeat(n));
+        check(&deep(JSON_DEPTH_MAX), Err("not_a_document"));
+        check(&deep(JSON_DEPTH_MAX + 1), Err("json_depth"));
+        let odd = |n: usize| format!("[{{\"host\":\"a\",\"x\":{}}}]", deep(n));
+        check(&odd(JSON_DEPTH_MAX - 2), Err("bad_value"));
+        check(&odd(JSON_DEPTH_MAX - 1), Err("json_depth"));
+    }
+
+    #[test]
+    fn a_name_that_comes_twice_is_found_wherever_it_is() {
+        for count in [2, 3, 31, 32, 33, 34, 35, 64, 200] {
+            let names: Vec<String> = (0..count).map(|i| format!("metric{i}")).collect();
+            for again in [0, count / 2 - 1, count - 2] {
+                for at in [again + 1, count - 1] {
+                    let mut names = names.clone();
+                    names[at] = names[again].replace('m', "\\u006d");
+                    let members: Vec<String> =
+                        names.iter().map(|name| format!("\"{name}\":1")).collect();
+                    let members = members.join(",");
+                    check(
+                        &format!("{{\"host\":\"a\",{members}}}"),
+                        Err("duplicate_key"),
+                    );
+                    let full = format!("{{\"metrics\":{{{members}}},\"host\":\"a\"}}");
+                    check(&full, Err("duplicate_key"));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_body_past_every_bound_is_not_begun() {
+        let body = vec![b' '; INFLATED_BYTES_MAX + 1];
+        let mut batch = Batch::new();
+        let fault = json::decode(&body, NOW_MS, &mut batch).unwrap_err();
+        assert_eq!(
+            (fault.kind(), fault.reason()),
+            (FaultKind::TooMany, "body_too_big")
+        );
+        let fault = ndjson::decode(&body, NOW_MS, &mut batch).unwrap_err();
+        assert_eq!(fault.kind(), FaultKind::TooMany);
+        let fault = json::decode(&body[1..], NOW_MS, &mut batch).unwrap_err();
+        assert_eq!(fault.reason(), "empty_body");
+    }
+
+    #[test]
+    fn a_message_is_a_document_an_array_or_lines() {
+        let check = |body: &str, expected: Result<usize, &str>| {
+            let mut batch = Batch::new();
+            let result = message(body.as_bytes(), NOW_MS, &mut batch);
+            let found = result
+                .map(|()| batch.samples())
+                .map_err(|fault| fault.to_string());
+            match (&found, expected) {
+                (Ok(found), Ok(expected)) => assert_eq!(*found, expected, "{body}"),
+                (Err(found), Err(part)) => assert!(found.contains(part), "{body}: {found}"),
+                _ => panic!("{body}: {found:?}, expected {expected:?}"),
+            }
+        };
+        check("{\"host\":\"a\",\n\"cpu\":1}\n", Ok(1));
+        check(
+            "[{\"host\":\"a\",\"cpu\":1},\n{\"host\":\"b\",\"cpu\":1}]",
+            Ok(2),
+        );
+        check(
+            "\n {\"host\":\"a\",\"cpu\":1}\n{\"host\":\"b\",\"cpu\":1}\n",
+            Ok(2),
+        );
+        check(
+            "{\"host\":\"a\",\"cpu\":1}\n{\"cpu\":1}",
+            Err("line 2, byte 21: no host"),
+        );
+        check(
+            "{\"cpu\":1}\n{\"host\":\"a\",\"cpu\":1}",
+            Err("line 1, byte 0: no host"),
+        );
+        check("[] {\"host\":\"a\",\"cpu\":1}", Err("document 1"));
+        check("", Err("empty"));
+    }
+
+    #[test]
+    fn texts_are_read_one_by_one_or_together() {
+        let body = concat!(
+            "{\"host\":\"münchen\",\"tags\":{\"d\\u0063\":\"x\"},",
+            "\"metrics\":{\"\\ud83d\\ude00\":1}}"
+        );
+        let mut batch = Batch::new();
+        json::decode(body.as_bytes(), NOW_MS, &mut batch).unwrap();
+        let texts = batch.texts(body.as_bytes());
+        let doc = &batch.docs()[0];
+        let [point] = batch.points(doc) else { panic!() };
+        let [tag] = batch.tags(doc) else { panic!() };
+        for (text, expected) in [
+            (doc.host, "münchen"),
+            (point.metric, "😀"),
+            (point.unit, ""),
+            (tag.key, "dc"),
+            (tag.value, "x"),
+        ] {
+            assert_eq!(texts.get(text), expected);
+            assert_eq!(batch.text(body.as_bytes(), text), expected);
+        }
+        assert_eq!(texts.tags(doc).collect::<Vec<_>>(), [("dc", "x")]);
+        // Another body does no harm.
+        assert_eq!(batch.texts(b"short").get(doc.host), "");
+    }
+
+    #[test]
+    fn a_warm_batch_takes_no_more_memory() {
+        let document = |i: usize| {
+            let metrics = format!("{{\"cpu\":{i}.5,\"mem\":1}}");
+            let host = format!("a\\u0062{i}");
+            format!("{{\"host\":\"{host}\",\"tags\":{{\"k\":\"v\"}},\"metrics\":{metrics}}}")
+        };
+        let documents: Vec<String> = (100..300).map(document).collect();
+        let body = format!("[{}]", documents.join(","));
+        let mut batch = Batch::new();
+        let memory = |batch: &Batch| {
+            let (docs, points) = (batch.docs.as_ptr(), batch.points.as_ptr());
+            (
+                docs,
+                points,
+                batch.tags.as_ptr(),
+                batch.arena.as_ptr(),
+                batch.arena.capacity(),
+            )
+        };
+        json::decode(body.as_bytes(), NOW_MS, &mut batch).unwrap();
+        let warm = memory(&batch);
+        for _ in 0..3 {
+            json::decode(body.as_bytes(), NOW_MS, &mut batch).unwrap();
+            assert_eq!(batch.samples(), 400);
+            json::decode(b"{\"host\":1}", NOW_MS, &mut batch).unwrap_err();
+            assert!(batch.docs().is_empty() && batch.samples() == 0);
+        }
+        assert_eq!(memory(&batch), warm);
+        assert!(size_of::<Doc>() <= 80 && size_of::<Point>() == 24 && size_of::<Tag>() == 16);
     }
 }

@@ -89,9 +89,7 @@ fn has_control(bytes: &[u8]) -> bool {
 /// `name` or `name{key=value,key2=value2}`. A value may hold `=`, nothing holds braces, only the
 /// separators are commas, and a key comes once.
 fn labels(metric: &[u8]) -> Wrong {
-    let Some(open) = metric.iter().position(|byte| matches!(byte, b'{' | b'}')) else {
-        return None;
-    };
+    let open = metric.iter().position(|byte| matches!(byte, b'{' | b'}'))?;
     let (name, rest) = metric.split_at(open);
     if rest.starts_with(b"}") {
         return Some("a `}` without its `{`");

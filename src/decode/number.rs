@@ -88,21 +88,32 @@ impl Scanner<'_> {
         Some(if negative { -magnitude } else { magnitude })
     }
 
-    /// The integer at the cursor if it is a short one: up to seven digits. None, and the cursor
-    /// stays, if not.
+    /// The integer at the cursor if it has up to 15 digits, as times in milliseconds have. None,
+    /// and the cursor stays, if it has more or is none.
     #[inline(always)]
     pub(super) fn short_integer(&mut self) -> Option<u64> {
-        let word = self.word(self.at());
-        let digits = swar::before(swar::non_digits(word));
-        if digits.wrapping_sub(1) >= 7 || (word as u8 == b'0' && digits > 1) {
+        let start = self.at();
+        let word = self.word(start);
+        let (mut digits, mut tail, mut high) = (0, word, 0);
+        let mut marks = swar::non_digits(word);
+        if marks == 0 {
+            digits = 8;
+            high = swar::number(word, 8);
+            tail = self.word(start + 8);
+            marks = swar::non_digits(tail);
+        }
+        let n = swar::before(marks);
+        digits += n;
+        if n == 8 || digits == 0 || (word as u8 == b'0' && digits > 1) {
             return None;
         }
-        let after = (word >> (8 * digits)) as u8;
+        let after = (tail >> (8 * n)) as u8;
         if after == b'.' || after | 0x20 == b'e' {
             return None;
         }
-        self.advance(digits);
-        Some(swar::number(word, digits))
+        self.go_to(start + digits);
+        let low = if n == 0 { 0 } else { swar::number(tail, n) };
+        Some(high * SHIFTS[n as usize & 7] + low)
     }
 
     /// The number at the cursor.
@@ -339,6 +350,17 @@ mod tests {
             "0.000000000000000000000000000001",
             "100000000000000000000000000000",
             "1e-9999999999",
+            "-0.00000",
+            "-0.00000e0",
+            "123456.5",
+            "-12345.5",
+            "1234567",
+            "12345678",
+            "123456789012345",
+            "1234567890123456",
+            "12345678e1",
+            "12345678.5",
+            "100000000000000",
             "123e-2147483650",
             "0.5e4294967297",
         ] {
