@@ -60,7 +60,7 @@ loom:
 	cargo test --release --locked --manifest-path loom/Cargo.toml
 
 fuzz:
-	@scripts/need.sh cargo cc cargo-fuzz
+	@scripts/need.sh cargo cc python cargo-fuzz
 	$(call step,Fuzz each target for $(T) s)
 	scripts/fuzz.sh $(T)
 

@@ -59,6 +59,8 @@ for name in "$@"; do
       major=$(node -p 'process.versions.node.split(".")[0]')
       [ "$major" -ge "$node_major_min" ] ||
         die "node $(node --version) is too old: $node_major_min or newer" ;;
+    python)
+      has python3 || packages python3 ;;
     browser)
       scripts/browser.sh >/dev/null || packages chromium ;;
     cargo-deny)
