@@ -172,6 +172,23 @@ impl From<Reason> for Reject {
     }
 }
 
+/// The table of docs/PROTOCOL.md; a test keeps both equal.
+pub fn table() -> String {
+    use std::fmt::Write;
+    let mut table = String::from("| reason | HTTP | WebSocket | |\n|---|---|---|---|\n");
+    for answer in all().map(Reason::answer) {
+        let Answer {
+            status,
+            close_code,
+            label,
+            text,
+        } = answer;
+        // Writing into a String cannot fail.
+        let _ = writeln!(table, "| `{label}` | {status} | {close_code} | {text} |");
+    }
+    table
+}
+
 /// All reasons, for tables and counters.
 pub fn all() -> impl Iterator<Item = Reason> {
     ALL.into_iter()

@@ -6,8 +6,10 @@
     reason = "a test that panics has said what it had to say"
 )]
 
+mod documents;
 mod http;
 mod ledger;
 mod live;
 mod support;
 mod tidy;
+mod vectors;

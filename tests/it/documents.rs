@@ -1,0 +1,35 @@
+//! Tables in the documents that are made from the code. `TIDEWALL_BLESS=1` rewrites them.
+
+use std::path::Path;
+
+/// The part of a document between its markers.
+fn check(document: &str, name: &str, made: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(document);
+    let text = std::fs::read_to_string(&path).unwrap();
+    let (begin, end) = (
+        format!("<!-- {name}:begin -->\n"),
+        format!("<!-- {name}:end -->"),
+    );
+    let start = text.find(&begin).expect("a begin marker") + begin.len();
+    let stop = text.find(&end).expect("an end marker");
+    if std::env::var_os("TIDEWALL_BLESS").is_some() {
+        let blessed = [&text[..start], made, &text[stop..]].concat();
+        std::fs::write(&path, blessed).unwrap();
+        return;
+    }
+    assert_eq!(
+        &text[start..stop],
+        made,
+        "{document}: run with TIDEWALL_BLESS=1"
+    );
+}
+
+#[test]
+fn the_flags_of_the_readme_are_those_of_the_command_line() {
+    check("README.md", "flags", &tidewall::cli::flag_table());
+}
+
+#[test]
+fn the_refusals_of_the_protocol_are_those_of_the_code() {
+    check("docs/PROTOCOL.md", "refusals", &tidewall::reject::table());
+}
