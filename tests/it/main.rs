@@ -11,3 +11,4 @@ mod ledger;
 mod live;
 mod support;
 mod tidy;
+mod vectors;
