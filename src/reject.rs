@@ -177,6 +177,22 @@ pub fn all() -> impl Iterator<Item = Reason> {
     ALL.into_iter()
 }
 
+/// All refusals as the table in `docs/PROTOCOL.md` shows them; a test keeps both equal.
+pub fn table() -> String {
+    use std::fmt::Write;
+    let mut table = String::from("| reason | HTTP | WebSocket | meaning |\n|---|---|---|---|\n");
+    for reason in all() {
+        let Answer {
+            status,
+            close_code,
+            label,
+            text,
+        } = reason.answer();
+        let _ = writeln!(table, "| `{label}` | {status} | {close_code} | {text} |");
+    }
+    table
+}
+
 const ALL: [Reason; REASONS] = [
     R::BadRequestLine,
     R::BadHeader,
