@@ -89,8 +89,9 @@ pub fn switching(out: &mut Vec<u8>, accept: &str, protocol: Option<&str>) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// An HTTP-date from seconds since the epoch.
-pub fn http_date(unix_s: i64) -> String {
+/// Replaces `date` by the HTTP-date of seconds since the epoch. In place: a core does so for ever.
+pub fn write_date(date: &mut String, unix_s: i64) {
+    use std::fmt::Write;
     const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
     const MONTHS: [&str; 12] = [
         "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
@@ -100,10 +101,12 @@ pub fn http_date(unix_s: i64) -> String {
     let name = DAYS[usize::try_from(days.rem_euclid(7)).unwrap_or(0)];
     let month = MONTHS[month];
     let (hour, minute) = (second / 3600, second / 60 % 60);
-    format!(
-        "{name}, {day:02} {month} {year:04} {hour:02}:{minute:02}:{:02} GMT",
-        second % 60
-    )
+    let second = second % 60;
+    date.clear();
+    let _ = write!(
+        date,
+        "{name}, {day:02} {month} {year:04} {hour:02}:{minute:02}:{second:02} GMT"
+    );
 }
 
 /// Year, month from 0 and day of a day number, by the count of days in 400 years.
@@ -139,6 +142,11 @@ mod tests {
     #[test]
     fn dates() {
         // The example of RFC 9110 section 5.6.7, leap days and the turn of a century.
+        let http_date = |unix_s| {
+            let mut date = "before".to_owned();
+            write_date(&mut date, unix_s);
+            date
+        };
         assert_eq!(http_date(784_111_777), "Sun, 06 Nov 1994 08:49:37 GMT");
         assert_eq!(http_date(0), "Thu, 01 Jan 1970 00:00:00 GMT");
         assert_eq!(http_date(951_782_400), "Tue, 29 Feb 2000 00:00:00 GMT");

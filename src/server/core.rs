@@ -16,7 +16,7 @@ use tokio::time::{Instant, interval, sleep, timeout};
 
 use crate::broadcast::Mailbox;
 use crate::connection::memo::Heads;
-use crate::connection::respond::http_date;
+use crate::connection::respond::write_date;
 use crate::endpoint::{Context, live};
 use crate::limits::{
     ACCEPT_BACKOFF, ACCEPT_BATCH, DRAIN_TIMEOUT, LOPSIDED_CONNECTIONS, READ_BUFFER_BYTES,
@@ -127,12 +127,14 @@ async fn wait_until(done: impl Fn() -> bool, limit: Duration) {
 
 impl Core {
     fn new(context: Context) -> Self {
+        let mut date = String::new();
+        write_date(&mut date, crate::clock::wall_ms() / 1000);
         Self {
             context,
             read_buffer: RefCell::new(vec![0; READ_BUFFER_BYTES].into_boxed_slice()),
             heads: RefCell::default(),
             out: RefCell::new(Vec::with_capacity(READ_BUFFER_BYTES)),
-            date: RefCell::new(http_date(crate::clock::wall_ms() / 1000)),
+            date: RefCell::new(date),
             dogs: RefCell::default(),
             draining: Cell::new(false),
             bye: Cell::new(false),
@@ -287,7 +289,7 @@ async fn sweep(core: Rc<Core>) {
         let now = core.context.coarse.get();
         if date_s != now.wall_ms / 1000 {
             date_s = now.wall_ms / 1000;
-            *core.date.borrow_mut() = http_date(date_s);
+            write_date(&mut core.date.borrow_mut(), date_s);
         }
         if let Some(producer) = &core.context.intake.borrow().producer {
             core.context

@@ -1,7 +1,7 @@
 //! WebSocket connections on their core: ingest streams, and viewers.
 
 use std::future::poll_fn;
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, Write};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context as Waiting, Poll, ready};
@@ -14,7 +14,9 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use crate::broadcast::outbox::Sink;
 use crate::broadcast::viewer::{Dialect, Viewer};
 use crate::connection::websocket::{Message, Socket, Status};
+use crate::endpoint::ingest::Acknowledged;
 use crate::endpoint::live;
+use crate::frame::websocket::append_text;
 use crate::limits::{
     CLOSE_TIMEOUT, INGEST_MESSAGE_BYTES_MAX, PING_INTERVAL, PONG_TIMEOUT, VIEWER_MESSAGE_BYTES_MAX,
     VIEWER_SEND_BUFFER_BYTES, WEBSOCKET_OUT_BYTES_MAX,
@@ -99,22 +101,9 @@ impl IngestDriver {
                     };
                 };
                 let ack_ts = context.coarse.get().wall_ms;
-                let mut acks = Vec::new();
-                let taken = intake.message(context, text, |ack| {
-                    let sent_at = ack
-                        .sent_at
-                        .map_or_else(|| "null".to_owned(), |ms| ms.to_string());
-                    let ack = format!(
-                        "{{\"ack_seq\":{},\"ack_ts\":{ack_ts},\"sent_at\":{sent_at}}}",
-                        ack.seq
-                    );
-                    acks.extend_from_slice(&crate::frame::websocket::text_frame(ack.as_bytes()));
-                });
-                out.extend_from_slice(&acks);
+                let taken = intake.message(context, text, |ack| acknowledge(out, ack, ack_ts));
                 if let Err((reject, seq)) = taken {
-                    out.extend_from_slice(&crate::frame::websocket::text_frame(
-                        refusal(&reject, seq).as_bytes(),
-                    ));
+                    refuse(out, &reject, seq);
                 }
                 Ok(())
             });
@@ -162,11 +151,28 @@ impl IngestDriver {
     }
 }
 
-fn refusal(reject: &Reject, seq: Option<u64>) -> String {
+/// Part of the hot path, so it writes where the socket is written from.
+fn acknowledge(out: &mut Vec<u8>, ack: Acknowledged, ack_ts: i64) {
+    append_text(out, |out| {
+        let _ = write!(
+            out,
+            "{{\"ack_seq\":{},\"ack_ts\":{ack_ts},\"sent_at\":",
+            ack.seq
+        );
+        let _ = match ack.sent_at {
+            Some(sent_at) => write!(out, "{sent_at}}}"),
+            None => write!(out, "null}}"),
+        };
+    });
+}
+
+fn refuse(out: &mut Vec<u8>, reject: &Reject, seq: Option<u64>) {
     let mut body = reject.to_json();
     body.pop();
     let seq = seq.map_or_else(|| "null".to_owned(), |seq| seq.to_string());
-    format!("{body},\"seq\":{seq}}}")
+    append_text(out, |out| {
+        let _ = write!(out, "{body},\"seq\":{seq}}}");
+    });
 }
 
 impl Sink for OwnedWriteHalf {
