@@ -227,6 +227,11 @@ impl Viewer {
         let _ = self.flush_state(state, now_ms);
     }
 
+    /// Hosts patches never came to this core.
+    pub fn miss_hosts(&self) {
+        self.state.borrow_mut().hosts_missed |= self.dialect != Dialect::Plain;
+    }
+
     /// True once after hosts patches were missed and the queue has room again.
     pub fn take_hosts_missed(&self) -> bool {
         let state = &mut *self.state.borrow_mut();
