@@ -377,3 +377,6 @@ impl Dog {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
