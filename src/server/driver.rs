@@ -58,7 +58,7 @@ pub(super) async fn drive(core: Rc<Core>, mut stream: TcpStream) {
 
 /// Closes in the order that keeps our last answer readable: FIN, then read and forget, so that no
 /// unread byte turns the close into a reset.
-async fn linger(core: &Core, watchdog: &Watchdog, stream: &mut TcpStream) {
+pub(super) async fn linger(core: &Core, watchdog: &Watchdog, stream: &mut TcpStream) {
     let _ = socket2::SockRef::from(&*stream).shutdown(std::net::Shutdown::Write);
     watchdog.arm(core.now_ms() + millis(LINGER_TIMEOUT));
     let mut left = LINGER_BYTES_MAX;

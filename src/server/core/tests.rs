@@ -17,14 +17,18 @@ use crate::clock::{Clock, Now};
 use crate::endpoint::Shared;
 use crate::endpoint::ingest::Intake;
 use crate::limits::{
-    HEAD_TIMEOUT, IDLE_TIMEOUT, PIPELINE_OUT_BYTES_MAX, QUESTIONS_MAX, RING_CAPACITY,
-    WRITE_STALL_TIMEOUT,
+    HEAD_TIMEOUT, IDLE_TIMEOUT, PING_INTERVAL, PIPELINE_OUT_BYTES_MAX, QUESTIONS_MAX,
+    RING_CAPACITY, WRITE_STALL_TIMEOUT,
 };
 use crate::ring::{Consumer, ring};
 
 const GET: &str = "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n";
 const HOSTS: &str = "GET /api/hosts HTTP/1.1\r\nHost: x\r\n\r\n";
 const DOC: &str = r#"{"server_id":1,"metric_type":"cpu","value":53.2}"#;
+const UPGRADE: &str = "GET /api/metrics HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\n\
+                       Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+                       Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+
 /// Small, so that answers of a few KiB wait on our side.
 const SOCKET_BYTES: usize = 4 * 1024;
 
@@ -304,5 +308,50 @@ fn what_a_path_takes_is_told_before_the_body_comes() {
         send(&mut client, head).await;
         let text = rest(&mut client).await;
         assert!(text.contains("\r\nAllow: POST, OPTIONS\r\n"), "{text}");
+    });
+}
+
+/// A stream that was silent from its start was closed after two minutes, without a ping.
+#[test]
+fn a_silent_stream_is_pinged() {
+    test(async |rig| {
+        let mut client = rig.connect().await;
+        send(&mut client, UPGRADE).await;
+        rig.wait(PING_INTERVAL).await;
+        let mut bytes = vec![0; 1024];
+        let n = client.read(&mut bytes).await.unwrap();
+        assert!(bytes[..n].ends_with(b"\r\n\r\n\x89\x00"), "no ping");
+    });
+}
+
+/// The peer is in the middle of its message when it is refused: a reset would be all it sees.
+#[test]
+fn a_refused_stream_is_closed_and_not_reset() {
+    test(async |rig| {
+        let mut client = rig.connect().await;
+        send(&mut client, UPGRADE).await;
+        let two_mib = [0x81, 0xff, 0, 0, 0, 0, 0, 0x20, 0, 0, 1, 2, 3, 4];
+        send(&mut client, two_mib).await;
+        send(&mut client, [0; 32 * 1024]).await;
+        send(&mut client, [0; 32 * 1024]).await;
+        let text = rest(&mut client).await;
+        assert!(text.contains("message too big"), "{text:?}");
+    });
+}
+
+/// Each thing said after a viewer's close put off its end.
+#[test]
+fn a_refused_viewer_cannot_stay() {
+    test(async |rig| {
+        let mut client = rig.connect().await;
+        send(&mut client, UPGRADE.replace("metrics", "live")).await;
+        for _ in 0..4 {
+            let unmasked = [0x81, 0x01, b'a'];
+            let _ = client.write_all(&unmasked).await;
+            settle().await;
+            rig.wait(crate::limits::CLOSE_TIMEOUT * 3 / 5).await;
+        }
+        assert_eq!(rig.core.connections(), 0);
+        assert_eq!(rig.core.context.counters.refusals.get(), 1);
     });
 }
