@@ -117,7 +117,15 @@ impl Hub {
 
     /// Hands one tick to every viewer, giving way to other tasks of the core now and then.
     pub async fn deliver(&self, tick: &Tick, missed: u64, now_ms: impl Fn() -> u64) -> Owed {
-        self.host_epoch.set(tick.host_epoch);
+        let before = self.host_epoch.replace(tick.host_epoch);
+        let told = before.wrapping_add(u32::from(tick.hosts_patch.is_some()));
+        if told != tick.host_epoch {
+            // Missed ticks had patches, and the next one may be long in coming.
+            self.viewers
+                .borrow()
+                .iter()
+                .for_each(|(_, viewer)| viewer.miss_hosts());
+        }
         self.counters.ticks_missed.add(missed);
         let numbered = |(at, frame): (usize, &crate::frame::Frame)| (frame.view, at);
         let at: HashMap<u32, usize> = tick.frames.iter().enumerate().map(numbered).collect();
@@ -143,5 +151,55 @@ impl Hub {
             }
             tokio::task::yield_now().await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{self, IoSlice};
+
+    use super::*;
+    use crate::broadcast::viewer::Dialect;
+    use crate::frame::views::Views;
+
+    struct Wide;
+
+    impl outbox::Sink for Wide {
+        fn try_write(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+            Ok(slices.iter().map(|slice| slice.len()).sum())
+        }
+    }
+
+    fn deliver(hub: &Hub, host_epoch: u32, has_patch: bool) -> usize {
+        let patch = bytes::Bytes::from_static(b"patch");
+        let tick = Tick {
+            host_epoch,
+            hosts_patch: has_patch.then_some(patch),
+            ..Tick::default()
+        };
+        let mut delivery = std::pin::pin!(hub.deliver(&tick, 0, || 0));
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        match delivery.as_mut().poll(&mut context) {
+            std::task::Poll::Ready(owed) => owed.hosts.len(),
+            std::task::Poll::Pending => panic!("one viewer is no reason to give way"),
+        }
+    }
+
+    /// A core came late, and the tick it missed was the only one with a patch: its viewers showed
+    /// hosts without names until other hosts changed.
+    #[test]
+    fn viewers_are_told_of_patches_that_a_late_core_missed() {
+        let counters: Arc<Counters> = Arc::default();
+        let hub = Hub::new(counters.clone());
+        for dialect in [Dialect::Binary, Dialect::Plain] {
+            let viewer = Viewer::new(Rc::new(Wide), Views::new(), counters.clone(), dialect, 0);
+            hub.join(Rc::new(viewer));
+        }
+        assert_eq!(deliver(&hub, 1, true), 0);
+        assert_eq!(deliver(&hub, 1, false), 0);
+        assert_eq!(deliver(&hub, 3, false), 1);
+        assert_eq!(deliver(&hub, 3, false), 0);
+        assert_eq!(deliver(&hub, 4, true), 0);
+        assert_eq!(deliver(&hub, 7, true), 1);
     }
 }

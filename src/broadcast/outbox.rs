@@ -127,6 +127,8 @@ impl Outbox {
                 Ok(written) => written,
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(flushed),
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+                // What went out before counts; a broken socket says so again.
+                Err(_) if 0 < flushed.bytes => return Ok(flushed),
                 Err(e) => return Err(e),
             };
             flushed.bytes += written;
@@ -269,6 +271,29 @@ mod tests {
             );
             assert_eq!(outbox.private_bytes, 0);
         }
+    }
+
+    /// Breaks after `room` bytes, for good.
+    struct Breaking(Narrow);
+
+    impl Sink for Breaking {
+        fn try_write(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+            let broken = |_| io::ErrorKind::BrokenPipe.into();
+            self.0.try_write(slices).map_err(broken)
+        }
+    }
+
+    /// Frames sent by the flush that met the error were neither sent nor closed in the ledger.
+    #[test]
+    fn frames_sent_before_the_socket_broke_are_counted() {
+        let (mut outbox, sink) = (Outbox::default(), Breaking(Narrow::default()));
+        outbox.frame(1, Bytes::from_static(b"[one]"));
+        outbox.frame(2, Bytes::from_static(b"[two]"));
+        sink.0.room.set(7);
+        let flushed = outbox.flush(&sink).unwrap();
+        assert_eq!((flushed.frames, flushed.empty), (1, false));
+        assert_eq!(outbox.frames_waiting(), 1);
+        assert!(outbox.flush(&sink).is_err());
     }
 
     #[test]

@@ -68,6 +68,8 @@ struct Subscription {
     skipping: bool,
     /// A first frame was queued.
     begun: bool,
+    /// Made by halving a rate, and the peer has not been told.
+    lowered: bool,
 }
 
 /// Why a subscription was not made.
@@ -193,14 +195,15 @@ impl Viewer {
         Ok(())
     }
 
-    pub fn pause(&self, paused: bool) {
+    pub fn pause(&self, paused: bool, now_ms: u64) {
         let state = &mut *self.state.borrow_mut();
         state.paused = paused;
         if !paused {
-            state
-                .subscriptions
-                .iter_mut()
-                .for_each(Subscription::start_over);
+            for subscription in &mut state.subscriptions {
+                // Nothing was owed meanwhile.
+                subscription.owed_since_ms = now_ms;
+                subscription.start_over();
+            }
         }
     }
 
@@ -225,6 +228,11 @@ impl Viewer {
         }
         let _ = state.outbox.control(message);
         let _ = self.flush_state(state, now_ms);
+    }
+
+    /// Hosts patches never came to this core.
+    pub fn miss_hosts(&self) {
+        self.state.borrow_mut().hosts_missed |= self.dialect != Dialect::Plain;
     }
 
     /// True once after hosts patches were missed and the queue has room again.
@@ -282,9 +290,9 @@ impl Viewer {
             subscription.last = None;
         }
         let chosen = subscription.choose(frame);
-        if replaced || chosen.is_none() {
+        if replaced || subscription.is_full() {
             subscription.note_late(now_ms);
-        } else {
+        } else if chosen.is_some() {
             subscription.skipping = false;
         }
         if let Some(bytes) = chosen {
@@ -304,12 +312,20 @@ impl Viewer {
         }
         subscription.late = 0;
         let lower = subscription.watched.view.lowered();
-        lower != subscription.watched.view && self.swap(state, index, |_| lower).is_ok()
+        if lower == subscription.watched.view || self.swap(state, index, |_| lower).is_err() {
+            return false;
+        }
+        state.subscriptions[index].lowered = true;
+        true
     }
 
-    /// Every subscription with the view number it is fed by.
-    pub fn feeds(&self) -> Vec<(Feed, Arc<Watched>)> {
-        let state = self.state.borrow();
+    /// Subscriptions whose rate was halved since the last call, with the view that feeds them now.
+    /// The others are not named: a `schema` makes its peer begin a new picture.
+    pub fn take_lowered(&self) -> Vec<(Feed, Arc<Watched>)> {
+        let subscriptions = &mut self.state.borrow_mut().subscriptions;
+        let lowered = subscriptions
+            .iter_mut()
+            .filter_map(|s| std::mem::take(&mut s.lowered).then_some(&*s));
         let feed = |s: &Subscription| {
             (
                 Feed {
@@ -319,7 +335,7 @@ impl Viewer {
                 s.watched.clone(),
             )
         };
-        state.subscriptions.iter().map(feed).collect()
+        lowered.map(feed).collect()
     }
 
     /// Writes what the socket takes; true when nothing waits any more.
@@ -405,6 +421,7 @@ impl Subscription {
             late_since_ms: 0,
             skipping: false,
             begun: false,
+            lowered: false,
         }
     }
 
@@ -465,4 +482,93 @@ fn position(subscriptions: &[Subscription], id: u32) -> Result<usize, Refusal> {
         .iter()
         .position(|s| s.id == id)
         .ok_or(Refusal::UnknownId)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    /// Takes everything.
+    struct Wide;
+
+    impl Sink for Wide {
+        fn try_write(&self, slices: &[io::IoSlice<'_>]) -> io::Result<usize> {
+            Ok(slices.iter().map(|slice| slice.len()).sum())
+        }
+    }
+
+    fn viewer() -> Viewer {
+        let (sink, counters) = (Rc::new(Wide), Arc::default());
+        let viewer = Viewer::new(sink, Views::new(), counters, Dialect::Binary, 0);
+        viewer.subscribe(1, View::default_view()).unwrap();
+        viewer
+    }
+
+    /// A tick with a frame of the view; a KEY when it has no base.
+    fn deliver(viewer: &Viewer, seq: u32, base_seq: u32, now_ms: u64) -> Delivered {
+        let bytes = Some(Bytes::from_static(b"frame"));
+        let (key, delta) = if base_seq == 0 {
+            (bytes, None)
+        } else {
+            (None, bytes)
+        };
+        let frame = Frame {
+            view: 1,
+            seq,
+            base_seq,
+            key,
+            delta,
+        };
+        let tick = Tick {
+            frames: vec![frame],
+            ..Tick::default()
+        };
+        viewer.deliver(&tick, &HashMap::from([(1, 0)]), now_ms)
+    }
+
+    /// A core that came late, and a resync, took rates away from viewers that kept up.
+    #[test]
+    fn only_a_viewer_s_own_lateness_lowers_its_rate() {
+        let viewer = viewer();
+        viewer.subscribe(2, View::default_view().lowered()).unwrap();
+        let lowered = |seq, base_seq| deliver(&viewer, seq, base_seq, 0).lowered;
+        for seq in [1, 6, 11] {
+            assert!(!lowered(seq, 0));
+            assert!(!lowered(seq + 3, seq + 2), "frames in between were missed");
+            assert!(!lowered(seq + 4, 0));
+            viewer.acknowledge(1, seq + 4, 0).unwrap();
+        }
+        let mut lowered = (20..60).map(|seq| {
+            if seq == 40 {
+                viewer.acknowledge(1, seq, 0).unwrap();
+            }
+            lowered(seq, 0)
+        });
+        assert!(
+            lowered.any(|lowered| lowered),
+            "it left frames unacknowledged twice"
+        );
+        // Only the view that changed is told of: the peer would begin its other pictures anew.
+        let told = viewer.take_lowered().into_iter().map(|(feed, _)| feed.id);
+        assert_eq!(told.collect::<Vec<_>>(), [1]);
+        assert!(viewer.take_lowered().is_empty());
+    }
+
+    /// A tab was hidden before it painted its last frame, and shown again minutes later: it was
+    /// closed as slow before it could acknowledge anything.
+    #[test]
+    fn a_pause_is_no_debt() {
+        let (viewer, limit) = (viewer(), ACK_TIMEOUT.as_millis() as u64);
+        deliver(&viewer, 1, 0, 0);
+        viewer.pause(true, 100);
+        assert_eq!(viewer.overdue(9 * limit), None);
+        viewer.pause(false, 9 * limit);
+        assert_eq!(viewer.overdue(9 * limit + 100), None);
+        deliver(&viewer, 2, 0, 9 * limit + 100);
+        assert_eq!(viewer.overdue(10 * limit), None);
+        assert_eq!(viewer.overdue(10 * limit + 1), Some(Reason::SlowViewer));
+        viewer.acknowledge(1, 2, 10 * limit + 1).unwrap();
+        assert_eq!(viewer.overdue(99 * limit), None);
+    }
 }

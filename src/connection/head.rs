@@ -220,6 +220,8 @@ fn judge<'b>(request: &mut Request<'b>, fields: &Fields<'b>) -> Result<(), Rejec
         (true, None) => Framing::Chunked,
         (false, length) => Framing::Sized(length.unwrap_or(0)),
     };
+    // RFC 9110 section 10.1.1: an HTTP/1.0 client knows no 100 and must not get one.
+    request.expects_continue &= request.minor == 1;
     request.keep_alive = !fields.close && (request.minor == 1 || fields.keep_alive);
     if fields.websocket && fields.upgrade_token && request.minor == 1 {
         request.upgrade = Some(fields.handshake);

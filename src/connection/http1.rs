@@ -306,6 +306,9 @@ mod tests {
             })
             .unwrap();
         assert!(matches!(step, Step::Request { .. }));
+        let old = head.replace("HTTP/1.1", "HTTP/1.0");
+        let step = Http1::default().receive(old.as_bytes(), &mut Heads::default(), |_| Ok(()));
+        assert!(matches!(step, Ok(Step::More)), "HTTP/1.0 knows no 100");
         let mut http = Http1::default();
         let refused = http.receive(head.as_bytes(), &mut Heads::default(), |_| {
             Err(Reason::NotFound.into())

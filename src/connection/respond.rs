@@ -52,8 +52,8 @@ pub fn head(out: &mut Vec<u8>, head: &Head<'_>, manner: Manner) {
         phrase(head.status),
         head.date
     );
-    // RFC 9110 section 8.6: no Content-Length in 1xx and 204.
-    if head.status != 204 {
+    // RFC 9110 section 8.6: no Content-Length in 1xx and 204, and in 304 only that of the 200.
+    if !matches!(head.status, 204 | 304) {
         let _ = write!(out, "Content-Length: {}\r\n", head.length);
     }
     if !head.content_type.is_empty() {
@@ -152,6 +152,28 @@ mod tests {
         assert_eq!(http_date(951_782_400), "Tue, 29 Feb 2000 00:00:00 GMT");
         assert_eq!(http_date(1_763_918_083), "Sun, 23 Nov 2025 17:14:43 GMT");
         assert_eq!(http_date(4_107_542_400), "Mon, 01 Mar 2100 00:00:00 GMT");
+    }
+
+    /// A cache takes a 304's length for that of the answer it has, and 0 would empty it.
+    #[test]
+    fn an_answer_without_content_tells_no_length() {
+        for status in [204, 304] {
+            let mut out = Vec::new();
+            let answer = Head {
+                status,
+                content_type: "",
+                length: 0,
+                fields: &[],
+                date: "D",
+            };
+            let manner = Manner {
+                head_only: false,
+                keep_alive: true,
+            };
+            head(&mut out, &answer, manner);
+            let text = String::from_utf8(out).unwrap();
+            assert!(text.ends_with("\r\nDate: D\r\n\r\n"), "{text}");
+        }
     }
 
     #[test]

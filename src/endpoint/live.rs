@@ -65,9 +65,9 @@ pub fn say_hosts(context: &Context, viewer: &Viewer) -> Result<(), Reason> {
     )
 }
 
-/// Which view number feeds which subscription.
+/// Which view number feeds a subscription now that its rate was lowered.
 pub fn say_schemas(context: &Context, viewer: &Viewer) -> Result<(), Reason> {
-    for (feed, watched) in viewer.feeds() {
+    for (feed, watched) in viewer.take_lowered() {
         say_schema(context, viewer, feed.id, &watched)?;
     }
     Ok(())
@@ -122,7 +122,7 @@ pub fn hear(context: &Context, viewer: &Viewer, text: &str) -> Result<(), Reason
         .and_then(|id| u32::try_from(id).ok());
     let done = match (message.get("op").and_then(Value::as_str), id) {
         (Some(op @ ("pause" | "play")), _) => {
-            viewer.pause(op == "pause");
+            viewer.pause(op == "pause", context.coarse.get().mono_ms);
             Ok(())
         }
         (Some("ack"), _) => acknowledge(context, viewer, message.get("frames")),

@@ -13,6 +13,8 @@ use crate::reject::{Reason, Reject};
 pub struct Asked {
     answer: oneshot::Receiver<Answer>,
     if_none_match: Option<Vec<u8>>,
+    /// [`Shared::boot`](crate::endpoint::Shared::boot)
+    boot: String,
 }
 
 /// `GET /api/snapshot`: a view's KEY frame as JSON.
@@ -24,10 +26,12 @@ pub fn snapshot(context: &Context, query: &str) -> Result<Reply, Reject> {
     Ok(Reply::Later(Asked {
         answer,
         if_none_match: None,
+        boot: String::new(),
     }))
 }
 
-/// `GET /api/hosts`: the host table, with its epoch as ETag.
+/// `GET /api/hosts`: the host table. Its ETag is its epoch and the start that epochs are counted
+/// from: another start gives the same slots and epochs to other hosts.
 pub fn hosts(context: &Context, if_none_match: Option<&[u8]>) -> Result<Reply, Reject> {
     let (reply, answer) = oneshot::channel();
     ask(context, Question::Hosts { reply })?;
@@ -35,6 +39,7 @@ pub fn hosts(context: &Context, if_none_match: Option<&[u8]>) -> Result<Reply, R
     Ok(Reply::Later(Asked {
         answer,
         if_none_match,
+        boot: context.shared.boot.clone(),
     }))
 }
 
@@ -59,7 +64,7 @@ impl Asked {
         match answer {
             Some(Answer::Body(body)) => Response::json(200, body).with("Cache-Control", "no-store"),
             Some(Answer::Hosts { epoch, body }) => {
-                let etag = format!("\"{epoch}\"");
+                let etag = format!("\"{}-{epoch}\"", self.boot);
                 let known = self.if_none_match.as_deref() == Some(etag.as_bytes());
                 let response = if known {
                     Response::empty(304)
@@ -74,5 +79,32 @@ impl Asked {
             Some(Answer::UnknownMetric) => Response::from(&Reject::new(Reason::UnknownMetric)),
             None => Response::from(&Reject::new(Reason::Stopping)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    /// A browser kept the host table of a node that has restarted since and come to the same
+    /// epoch: told 304, it would show hosts under the names of others.
+    #[test]
+    fn a_table_of_another_start_is_not_taken_for_this_one() {
+        let answer = |boot: &str, if_none_match: Option<&str>| {
+            let (_, answer) = oneshot::channel();
+            let asked = Asked {
+                answer,
+                if_none_match: if_none_match.map(|tag| tag.as_bytes().to_vec()),
+                boot: boot.to_owned(),
+            };
+            let body = bytes::Bytes::from_static(b"{}");
+            asked.respond(Some(Answer::Hosts { epoch: 3, body }))
+        };
+        let first = answer("one", None);
+        let tag = first.fields.iter().find(|(name, _)| *name == "ETag");
+        let tag = tag.map(|(_, tag)| tag.as_str()).unwrap();
+        assert_eq!(answer("one", Some(tag)).status, 304);
+        assert_eq!(answer("two", Some(tag)).status, 200);
     }
 }

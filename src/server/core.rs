@@ -382,3 +382,6 @@ impl Dog {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,6 +4,8 @@
 //! connection owns none. Timeouts come from the core's sweep (see [`Watchdog`]), not from a timer
 //! per connection.
 
+mod answer;
+
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
@@ -13,21 +15,18 @@ use std::task::{Context as Waiting, Poll, ready};
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::TcpStream;
 
-use crate::connection::head::{Method, Request};
+use crate::connection::head::Request;
 use crate::connection::http1::{Http1, Step};
 use crate::connection::respond::{self, Manner};
-use crate::connection::websocket;
-use crate::endpoint::ingest::Post;
-use crate::endpoint::{Reply, Response, dashboard, ingest, live, ops, query};
+use crate::endpoint::query;
 use crate::limits::{
     BODY_BYTES_PER_SECOND_MIN, BODY_GRACE, BODY_TIMEOUT, CARRY_BYTES_MAX, HEAD_TIMEOUT,
-    IDLE_TIMEOUT, LINGER_BYTES_MAX, LINGER_TIMEOUT, PIPELINE_OUT_BYTES_MAX,
-    REQUESTS_PER_CONNECTION_MAX, WRITE_STALL_TIMEOUT,
+    IDLE_TIMEOUT, LINGER_BYTES_MAX, LINGER_TIMEOUT, PIPELINE_OUT_BYTES_MAX, WRITE_STALL_TIMEOUT,
 };
-use crate::observe::Protocol;
-use crate::reject::{Reason, Reject};
-use crate::route::{self, Endpoint};
+use crate::reject::Reason;
+use crate::route;
 use crate::server::core::{Core, Watchdog};
+use crate::server::driver::answer::{judge, refusal};
 use crate::server::sockets;
 
 /// Where a connection goes once HTTP/1.1 is over.
@@ -58,7 +57,7 @@ pub(super) async fn drive(core: Rc<Core>, mut stream: TcpStream) {
 
 /// Closes in the order that keeps our last answer readable: FIN, then read and forget, so that no
 /// unread byte turns the close into a reset.
-async fn linger(core: &Core, watchdog: &Watchdog, stream: &mut TcpStream) {
+pub(super) async fn linger(core: &Core, watchdog: &Watchdog, stream: &mut TcpStream) {
     let _ = socket2::SockRef::from(&*stream).shutdown(std::net::Shutdown::Write);
     watchdog.arm(core.now_ms() + millis(LINGER_TIMEOUT));
     let mut left = LINGER_BYTES_MAX;
@@ -90,6 +89,16 @@ enum Waits {
     Answer,
 }
 
+/// A request whose answer the aggregator owes, and what that answer needs to know of it.
+struct Asked {
+    question: query::Asked,
+    manner: Manner,
+    extra: Fields,
+}
+
+/// Fields that an answer has because of who asked.
+type Fields = Vec<(&'static str, String)>;
+
 struct HttpDriver {
     http: Http1,
     /// Bytes of a request that has not come whole.
@@ -99,7 +108,9 @@ struct HttpDriver {
     /// Answers the socket did not take at once, from `written` on.
     backlog: Vec<u8>,
     written: usize,
-    asked: Option<Box<(query::Asked, Manner)>>,
+    asked: Option<Box<Asked>>,
+    /// `carry` has whole requests, left there because too many answers wait.
+    held: bool,
     requests: u32,
     waits: Waits,
     /// Set by the answer that ends HTTP on this connection.
@@ -115,6 +126,7 @@ impl HttpDriver {
             backlog: Vec::new(),
             written: 0,
             asked: None,
+            held: false,
             requests: 0,
             waits: Waits::Idle,
             next: None,
@@ -134,50 +146,83 @@ impl HttpDriver {
             return Poll::Ready(next);
         }
         loop {
-            if let Some(asked) = &mut self.asked {
-                let response = ready!(asked.0.poll(cx));
-                let manner = asked.1;
-                self.asked = None;
-                let out = &mut *core.out.borrow_mut();
-                self.write_response(core, &response, manner, out);
-                self.consume(core, &[], out);
-                self.send(stream, out);
-            }
             if !self.backlog.is_empty() {
                 match self.flush(cx, stream) {
                     Poll::Ready(Ok(())) => {}
                     Poll::Ready(Err(_)) => return Poll::Ready(Next::Done),
-                    Poll::Pending
-                        if self.backlog_len() < PIPELINE_OUT_BYTES_MAX && self.next.is_none() => {}
+                    Poll::Pending if !self.is_clogged(0) && self.next.is_none() => {}
                     Poll::Pending => {
                         self.guard(core, dog, Waits::Write);
                         return Poll::Pending;
                     }
                 }
             }
-            if self.backlog.is_empty()
-                && let Some(next) = self.next.take()
-            {
-                return Poll::Ready(next);
-            }
             if self.asked.is_some() {
-                self.guard(core, dog, Waits::Answer);
+                ready!(self.poll_answer(cx, core, dog, stream));
+                continue;
+            }
+            if self.held {
+                self.work(core, stream, &[]);
+                continue;
+            }
+            if core.is_stopping() && self.carry.is_empty() && self.next.is_none() {
+                self.next = Some(Next::Linger);
+            }
+            if self.next.is_some() {
+                if self.backlog.is_empty() {
+                    return Poll::Ready(self.next.take().unwrap_or(Next::Done));
+                }
                 continue;
             }
             self.guard_reading(core, dog);
             let mut buffer = core.read_buffer.borrow_mut();
             let mut into = ReadBuf::new(&mut buffer);
             match ready!(Pin::new(&mut *stream).poll_read(cx, &mut into)) {
-                Ok(()) if !into.filled().is_empty() => {}
-                _ => return Poll::Ready(Next::Done),
+                Ok(()) if !into.filled().is_empty() => self.work(core, stream, into.filled()),
+                // A peer that has said all it will may still read: it gets what it asked for.
+                Ok(()) => self.next = Some(Next::Done),
+                Err(_) => return Poll::Ready(Next::Done),
             }
-            let out = &mut *core.out.borrow_mut();
-            self.consume(core, into.filled(), out);
-            self.send(stream, out);
         }
     }
 
-    /// Everything that the bytes at hand ask for, answered into `out`.
+    /// Waits for the aggregator; then answers, and goes on with the requests behind.
+    fn poll_answer(
+        &mut self,
+        cx: &mut Waiting<'_>,
+        core: &Core,
+        dog: &Watchdog,
+        stream: &TcpStream,
+    ) -> Poll<()> {
+        let Some(mut asked) = self.asked.take() else {
+            return Poll::Ready(());
+        };
+        let Poll::Ready(mut response) = asked.question.poll(cx) else {
+            self.asked = Some(asked);
+            if self.waits != Waits::Answer {
+                self.guard(core, dog, Waits::Answer);
+            }
+            return Poll::Pending;
+        };
+        if core.is_stopping() {
+            asked.manner.keep_alive = false;
+            self.next = Some(Next::Linger);
+        }
+        response.fields.append(&mut asked.extra);
+        let out = &mut *core.out.borrow_mut();
+        self.write_response(core, &response, asked.manner, out);
+        self.consume(core, &[], out);
+        self.send(stream, out);
+        Poll::Ready(())
+    }
+
+    fn work(&mut self, core: &Core, stream: &TcpStream, fresh: &[u8]) {
+        let out = &mut *core.out.borrow_mut();
+        self.consume(core, fresh, out);
+        self.send(stream, out);
+    }
+
+    /// Everything that the bytes at hand ask for, answered into `out`, until too much waits.
     fn consume(&mut self, core: &Core, fresh: &[u8], out: &mut Vec<u8>) {
         if self.next.is_some() {
             return;
@@ -188,8 +233,17 @@ impl HttpDriver {
         }
         let input = if carry.is_empty() { fresh } else { &carry[..] };
         let mut at = 0;
+        self.held = false;
         while at < input.len() && self.asked.is_none() && self.next.is_none() {
-            let judge = |request: &Request<'_>| judge(core, request);
+            if self.is_clogged(out.len()) {
+                self.held = true;
+                break;
+            }
+            let mut allow = "";
+            let judge = |request: &Request<'_>| {
+                allow = route::allowed(request.path());
+                judge(core, request)
+            };
             let heads = &mut core.heads.borrow_mut();
             match self.http.receive(&input[at..], heads, judge) {
                 Ok(Step::More) => break,
@@ -211,7 +265,7 @@ impl HttpDriver {
                         head_only: false,
                         keep_alive: false,
                     };
-                    self.refuse(core, &reject, "", manner, out);
+                    self.write_response(core, &refusal(core, &reject, allow), manner, out);
                     self.next = Some(Next::Linger);
                 }
             }
@@ -236,138 +290,19 @@ impl HttpDriver {
                 head_only: false,
                 keep_alive: false,
             };
-            self.refuse(core, &Reason::Busy.into(), "", manner, out);
+            let refusal = refusal(core, &Reason::Busy.into(), "");
+            self.write_response(core, &refusal, manner, out);
             self.next = Some(Next::Linger);
-        }
-    }
-
-    fn answer(&mut self, core: &Core, request: &Request<'_>, body: &[u8], out: &mut Vec<u8>) {
-        self.requests += 1;
-        core.context.counters.requests.add(1);
-        let keep_alive = request.keep_alive
-            && self.requests < REQUESTS_PER_CONNECTION_MAX
-            && !core.is_stopping();
-        let manner = Manner {
-            head_only: request.method == Method::Head,
-            keep_alive,
-        };
-        if !keep_alive {
-            self.next = Some(Next::Linger);
-        }
-        let replied = match route::route(request) {
-            Ok(Endpoint::Ingest) => {
-                let post = Post {
-                    protocol: Protocol::Http1,
-                    content_type: request.content_type,
-                    content_encoding: request.content_encoding,
-                    body,
-                };
-                match core.context.intake.borrow_mut().post(&core.context, &post) {
-                    Ok(samples) => {
-                        return respond::accepted(out, samples, &core.date.borrow(), keep_alive);
-                    }
-                    Err(reject) => Err(reject),
-                }
-            }
-            Ok(endpoint) => self.reply(core, request, endpoint, out),
-            Err(reject) => Err(reject),
-        };
-        match replied {
-            Ok(Some(Reply::Now(mut response))) => {
-                allow_origin(core, request, &mut response);
-                self.write_response(core, &response, manner, out);
-            }
-            Ok(Some(Reply::Later(asked))) => self.asked = Some(Box::new((asked, manner))),
-            Ok(None) => {}
-            Err(reject) => self.refuse(core, &reject, request.path(), manner, out),
-        }
-    }
-
-    /// None: the connection now speaks WebSocket, and `out` says so.
-    fn reply(
-        &mut self,
-        core: &Core,
-        request: &Request<'_>,
-        endpoint: Endpoint,
-        out: &mut Vec<u8>,
-    ) -> Result<Option<Reply>, Reject> {
-        let context = &core.context;
-        let response = match endpoint {
-            Endpoint::Snapshot => return query::snapshot(context, request.query()).map(Some),
-            Endpoint::Hosts => return query::hosts(context, request.if_none_match).map(Some),
-            Endpoint::Offenders => ops::offenders(context),
-            Endpoint::Health => ops::health(),
-            Endpoint::Ready => ops::ready(context),
-            Endpoint::Metrics => ops::metrics(context),
-            Endpoint::Dashboard => dashboard::file(request)?,
-            Endpoint::Options(allow) => Response::empty(204).with("Allow", allow),
-            Endpoint::IngestSocket => {
-                context.shared.origins.check(request)?;
-                let accept = websocket::accept_key(request)?;
-                respond::switching(out, &accept, None);
-                self.next = Some(Next::IngestSocket);
-                return Ok(None);
-            }
-            Endpoint::LiveSocket => {
-                context.shared.origins.check(request)?;
-                let accept = websocket::accept_key(request)?;
-                let (dialect, protocol) = live::negotiate(request)?;
-                respond::switching(out, &accept, protocol);
-                self.next = Some(Next::LiveSocket(dialect));
-                return Ok(None);
-            }
-            Endpoint::Ingest => Response::empty(204),
-        };
-        Ok(Some(Reply::Now(response)))
-    }
-
-    fn refuse(
-        &mut self,
-        core: &Core,
-        reject: &Reject,
-        path: &str,
-        manner: Manner,
-        out: &mut Vec<u8>,
-    ) {
-        core.context.counters.refusals.add(1);
-        let mut response = Response::from(reject);
-        match reject.reason {
-            // RFC 9110 sections 15.5.6 and 15.5.22: both answers must say what would do.
-            Reason::Method => response = response.with("Allow", route::allowed(path)),
-            Reason::UpgradeRequired => {
-                response = response
-                    .with("Upgrade", "websocket")
-                    .with("Sec-WebSocket-Version", "13");
-            }
-            _ => {}
-        }
-        self.write_response(core, &response, manner, out);
-    }
-
-    fn write_response(
-        &mut self,
-        core: &Core,
-        response: &Response,
-        manner: Manner,
-        out: &mut Vec<u8>,
-    ) {
-        let date = core.date.borrow();
-        let head = respond::Head {
-            status: response.status,
-            content_type: response.content_type,
-            length: response.body.len(),
-            fields: &response.fields,
-            date: &date,
-        };
-        respond::head(out, &head, manner);
-        if !manner.head_only && response.status != 304 {
-            out.extend_from_slice(&response.body);
         }
     }
 
     /// One write for all answers of one read; what the socket does not take becomes the backlog.
     fn send(&mut self, stream: &TcpStream, out: &mut Vec<u8>) {
         if !self.backlog.is_empty() {
+            // Each byte moves once at most, and what was written does not pile up in front.
+            if self.backlog_len() <= self.written {
+                self.backlog.drain(..std::mem::take(&mut self.written));
+            }
             self.backlog.append(out);
         } else if !out.is_empty() {
             let written = stream.try_write(out).unwrap_or(0);
@@ -397,6 +332,11 @@ impl HttpDriver {
         self.backlog.len() - self.written
     }
 
+    /// With `more` bytes besides: no request is taken up until the peer has read some answers.
+    fn is_clogged(&self, more: usize) -> bool {
+        PIPELINE_OUT_BYTES_MAX <= self.backlog_len() + more
+    }
+
     fn guard_reading(&mut self, core: &Core, dog: &Watchdog) {
         if self.carry.is_empty() {
             self.guard(core, dog, Waits::Idle);
@@ -420,28 +360,28 @@ impl HttpDriver {
             Waits::Idle => IDLE_TIMEOUT,
             Waits::Head => HEAD_TIMEOUT,
             Waits::Body { .. } => BODY_GRACE,
-            Waits::Write => WRITE_STALL_TIMEOUT,
-            Waits::Answer => WRITE_STALL_TIMEOUT,
+            Waits::Write | Waits::Answer => WRITE_STALL_TIMEOUT,
         };
         self.waits = waits;
         dog.arm(core.now_ms() + millis(limit));
     }
 
-    /// The deadline passed, or the node stops. None: there is more time.
+    /// The deadline passed, or the node stops. None: there is more time, if only for what waits to
+    /// be sent before `next`.
     fn timed_out(&mut self, core: &Core, dog: &Watchdog, stream: &TcpStream) -> Option<Next> {
         if core.is_stopping() && self.waits == Waits::Idle {
-            return Some(Next::Linger);
+            self.next = Some(Next::Linger);
+            return None;
         }
         let now_ms = core.now_ms();
         if !dog.is_due(now_ms) {
             return None;
         }
         match self.waits {
-            Waits::Idle => Some(Next::Linger),
-            Waits::Write | Waits::Answer => Some(Next::Done),
+            Waits::Idle => self.next = Some(Next::Linger),
+            Waits::Write | Waits::Answer => return Some(Next::Done),
             Waits::Body { since_ms } if self.keeps_pace(now_ms - since_ms) => {
                 dog.arm(now_ms + 1_000);
-                None
             }
             Waits::Head | Waits::Body { .. } => {
                 let manner = Manner {
@@ -449,11 +389,13 @@ impl HttpDriver {
                     keep_alive: false,
                 };
                 let mut out = Vec::new();
-                self.refuse(core, &Reason::TooSlow.into(), "", manner, &mut out);
+                let refusal = refusal(core, &Reason::TooSlow.into(), "");
+                self.write_response(core, &refusal, manner, &mut out);
                 self.send(stream, &mut out);
-                Some(Next::Linger)
+                self.next = Some(Next::Linger);
             }
         }
+        None
     }
 
     fn keeps_pace(&self, elapsed_ms: u64) -> bool {
@@ -462,42 +404,32 @@ impl HttpDriver {
     }
 }
 
-/// Refuses by the head alone what would be refused with its body.
-fn judge(core: &Core, request: &Request<'_>) -> Result<(), Reject> {
-    let endpoint = route::route(request)?;
-    if core.is_stopping() {
-        return Err(Reason::Stopping.into());
-    }
-    if endpoint == Endpoint::Ingest {
-        ingest::format(request.content_type)?;
-        ingest::encoding(request.content_encoding)?;
-    }
-    Ok(())
-}
-
-/// CORS is off but for the origins that were allowed by name.
-fn allow_origin(core: &Core, request: &Request<'_>, response: &mut Response) {
-    let Some(origin) = request.origin else { return };
-    if !core.context.shared.origins.allows(origin) {
-        return;
-    }
-    let origin = String::from_utf8_lossy(origin).into_owned();
-    response
-        .fields
-        .push(("Access-Control-Allow-Origin", origin));
-    response.fields.push(("Vary", "Origin".to_owned()));
-    if request.preflight {
-        let methods = route::allowed(request.path()).to_owned();
-        response
-            .fields
-            .push(("Access-Control-Allow-Methods", methods));
-        let fields = "Content-Type, Content-Encoding".to_owned();
-        response
-            .fields
-            .push(("Access-Control-Allow-Headers", fields));
-    }
-}
-
 pub(super) fn millis(duration: std::time::Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    /// A peer that always left something waiting made every answer ever written stay in memory.
+    #[test]
+    fn what_was_written_does_not_pile_up() {
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        let runtime = builder.enable_all().build().unwrap();
+        runtime.block_on(async {
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let connecting = TcpStream::connect(listener.local_addr().unwrap());
+            let (_client, accepted) = tokio::join!(connecting, listener.accept());
+            let (stream, mut driver) = (accepted.unwrap().0, HttpDriver::new());
+            driver.backlog = vec![0; 1_000];
+            for _ in 0..1_000 {
+                driver.written += 900;
+                driver.send(&stream, &mut vec![0; 900]);
+                assert_eq!(driver.backlog_len(), 1_000);
+            }
+            assert!(driver.backlog.len() <= 3_000, "{}", driver.backlog.len());
+        });
+    }
 }

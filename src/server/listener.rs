@@ -13,6 +13,11 @@ pub(super) fn bind(
     address: SocketAddr,
     cores: usize,
 ) -> io::Result<(SocketAddr, Vec<TcpListener>)> {
+    if 1 < cores && address.port() != 0 {
+        // With SO_REUSEPORT a second node of the same user would be given half of the first one's
+        // connections. Without it, the address is refused while anybody listens there.
+        socket(address)?.bind(&address.into())?;
+    }
     let first = listen(address, cores)?;
     let address = first.local_addr()?;
     let others = (1..cores).map(|_| listen(address, cores));
@@ -22,13 +27,15 @@ pub(super) fn bind(
     Ok((address, listeners))
 }
 
-fn listen(address: SocketAddr, cores: usize) -> io::Result<TcpListener> {
-    let socket = Socket::new(
-        Domain::for_address(address),
-        Type::STREAM,
-        Some(Protocol::TCP),
-    )?;
+fn socket(address: SocketAddr) -> io::Result<Socket> {
+    let domain = Domain::for_address(address);
+    let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
+    Ok(socket)
+}
+
+fn listen(address: SocketAddr, cores: usize) -> io::Result<TcpListener> {
+    let socket = socket(address)?;
     if 1 < cores {
         socket.set_reuse_port(true)?;
     }
@@ -53,4 +60,23 @@ pub(super) fn raise_open_files() -> usize {
     }
     let files = getrlimit(Resource::Nofile).current.unwrap_or(1 << 20);
     usize::try_from(files.saturating_mul(CONNECTIONS_FD_PERCENT) / 100).unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    /// Two nodes started on one address each answered half of the requests.
+    #[test]
+    fn an_address_is_had_once() {
+        for cores in [1, 3] {
+            let any = SocketAddr::from(([127, 0, 0, 1], 0));
+            let (address, listeners) = bind(any, cores).unwrap();
+            let second = bind(address, cores).map(|_| ());
+            assert_eq!(second.unwrap_err().kind(), io::ErrorKind::AddrInUse);
+            drop(listeners);
+            assert_eq!(bind(address, cores).unwrap().0, address);
+        }
+    }
 }

@@ -23,7 +23,7 @@ use crate::limits::{
 };
 use crate::reject::{Reason, Reject};
 use crate::server::core::{Core, Watchdog};
-use crate::server::driver::millis;
+use crate::server::driver::{linger, millis};
 
 /// An empty ping; the peer's pong shows that it lives.
 const PING: &[u8] = &[0x89, 0x00];
@@ -37,7 +37,13 @@ pub(super) async fn ingest(core: &Core, dog: &Watchdog, mut stream: TcpStream, r
         over: false,
     };
     driver.hear(core, rest);
+    // HTTP's deadline was longer than a ping may be late.
+    dog.arm(core.now_ms() + millis(PING_INTERVAL));
     poll_fn(|cx| driver.poll(cx, core, dog, &mut stream)).await;
+    if driver.over {
+        // What is unread would reset the connection, and the peer might not see our close.
+        linger(core, dog, &mut stream).await;
+    }
 }
 
 struct IngestDriver {
@@ -290,6 +296,8 @@ impl ViewerDriver {
         match heard {
             Ok(Status::Open) => {}
             Ok(Status::Closed) => self.over = true,
+            // Said once: a peer that goes on like this must not put its end off.
+            Err(_) if self.socket.is_closing() => {}
             Err(reject) => self.close(core, dog, reject.reason),
         }
     }

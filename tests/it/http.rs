@@ -129,6 +129,29 @@ fn head_options_continue_and_conditional() {
         foe.head
     );
 
+    let asks = |target: &str, origin: &str| {
+        format!("GET {target} HTTP/1.1\r\nHost: x\r\nOrigin: {origin}\r\n\r\n")
+    };
+    for target in ["/api/hosts", "/api/snapshot", "/api/snapshot?kind=pie"] {
+        let answer = |origin: &str| node.connect().ask(&asks(target, origin)).unwrap();
+        let friend = "Access-Control-Allow-Origin: http://friend.example\r\n";
+        let heads = ["http://friend.example", "http://foe.example"].map(|from| answer(from).head);
+        assert!(heads[0].contains(friend), "{target}: {}", heads[0]);
+        assert!(!heads[1].contains("Access-Control"), "{target}");
+    }
+
+    let from = |origin: &str| {
+        let length = DOC.len();
+        let head = format!("POST /api/metrics HTTP/1.1\r\nHost: x\r\nOrigin: {origin}\r\n");
+        let answer = node
+            .connect()
+            .ask(&format!("{head}Content-Length: {length}\r\n\r\n{DOC}"));
+        answer.unwrap().status
+    };
+    assert_eq!(from("http://friend.example"), 201);
+    assert_eq!(from("http://x"), 201);
+    assert_eq!(from("http://foe.example"), 403);
+
     let mut http = node.connect();
     let length = DOC.len();
     let head = format!(
