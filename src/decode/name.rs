@@ -123,11 +123,11 @@ fn labels(metric: &[u8]) -> Wrong {
 
 /// Where the first `=` and the end of the first label are.
 fn label_ends(labels: &[u8]) -> Result<(usize, usize), &'static str> {
-    let mut equals = 0;
+    let mut equals = None;
     let mut end = labels.len();
     for (at, byte) in labels.iter().enumerate() {
         match byte {
-            b'=' if equals == 0 => equals = at,
+            b'=' => equals = equals.or(Some(at)),
             b',' => {
                 end = at;
                 break;
@@ -136,10 +136,10 @@ fn label_ends(labels: &[u8]) -> Result<(usize, usize), &'static str> {
             _ => (),
         }
     }
-    if equals == 0 || end < equals + 2 {
-        return Err("a label is `key=value`, neither empty");
+    match equals {
+        Some(equals @ 1..) if end > equals + 1 => Ok((equals, end)),
+        _ => Err("a label is `key=value`, neither empty"),
     }
-    Ok((equals, end))
 }
 
 #[cfg(test)]
@@ -211,6 +211,7 @@ mod tests {
         for (bad, part) in [
             ("{a=b}", "not empty before"),
             ("a}", "without its"),
+            ("}a{b=c}", "without its"),
             ("a{b=c", "end with"),
             ("a{b=c}d", "end with"),
             ("a{", "end with"),
@@ -218,6 +219,8 @@ mod tests {
             ("a{b}", "key=value"),
             ("a{b=}", "key=value"),
             ("a{=c}", "key=value"),
+            ("a{==c}", "key=value"),
+            ("a{b=c,==d}", "key=value"),
             ("a{b=c,}", "key=value"),
             ("a{,b=c}", "key=value"),
             ("a{b={c}}", "one pair"),

@@ -271,7 +271,7 @@ fn metric_name(text: &str) -> Result<()> {
         return must(!text.contains('}'));
     };
     let labels = labels.strip_suffix('}').ok_or(Refusal::Other)?;
-    must(!name.is_empty() && !labels.contains(['{', '}']))?;
+    must(!name.is_empty() && !name.contains('}') && !labels.contains(['{', '}']))?;
     let mut keys = BTreeSet::new();
     for label in labels.split(',') {
         let (key, value) = label.split_once('=').ok_or(Refusal::Other)?;
