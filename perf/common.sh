@@ -71,6 +71,31 @@ load() {
     timeout "$((${3%.*} + 15))" taskset -c 1 "$floors/load" "$@"
 }
 
+# Bytes of memory that process $1 has to itself: its heap and stacks, not the binary nor the
+# kernel's socket buffers.
+own_bytes() {
+    awk '/^RssAnon:/ { print $2 * 1024 }' "/proc/$1/status"
+}
+
+# metric PORT NAME: a gauge or a counter of /metrics, summed over cores.
+metric() {
+    exec 3<>"/dev/tcp/127.0.0.1/$1"
+    printf 'GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n' >&3
+    awk -v name="$2" '{ sub(/\{.*\}/, "", $1) } $1 == name { sum += $2 } END { print sum + 0 }' <&3
+    exec 3>&-
+}
+
+# Ends the process that `start` started last.
+stop() {
+    kill "$pid"
+    wait "$pid" || true
+    unset 'started[-1]'
+}
+
+raise_open_files() {
+    ulimit -n "$(ulimit -Hn)"
+}
+
 # The conditions that a number needs to mean anything.
 conditions() {
     echo "command: $*"

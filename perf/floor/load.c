@@ -2,10 +2,12 @@
 // to the last one is complete. For CPU per request, not for latency.
 //
 //     load PORT CONNECTIONS SECONDS [REQUESTS]
+//     load PORT CONNECTIONS idle
 //
 // Ends after SECONDS, or when REQUESTS were answered. Prints
 //     requests 123456 seconds 3.000 answer_bytes 91
-// Exits 1 unless every answer was a whole 201.
+// Exits 1 unless every answer was a whole 201. With `idle` each connection sends one request, all
+// of them as the same server, and keeps silent once the line is printed, until the process is ended.
 
 #define _GNU_SOURCE
 #include <errno.h>
@@ -19,7 +21,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { CONNECTIONS_MAX = 4096, ANSWER_BYTES_MAX = 4096, WAIT_MS = 5000 };
+enum { CONNECTIONS_MAX = 16384, ANSWER_BYTES_MAX = 4096, WAIT_MS = 5000 };
 
 struct connection {
     int fd;
@@ -40,7 +42,7 @@ static double seconds(void) {
     return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
 }
 
-// Every connection is a server of its own, as in a fleet; all requests have the same size.
+// All requests have the same size, whatever the server's number.
 static void open_connection(struct connection *c, int epoll, int port, unsigned number) {
     char body[128];
     int body_size = snprintf(body, sizeof body,
@@ -98,16 +100,21 @@ static size_t receive(struct connection *c) {
 int main(int argc, char **argv) {
     static struct connection connections[CONNECTIONS_MAX];
     int port = argc > 1 ? atoi(argv[1]) : 0, count = argc > 2 ? atoi(argv[2]) : 0;
-    double limit = argc > 3 ? atof(argv[3]) : 0;
-    unsigned long wanted = argc > 4 ? strtoul(argv[4], NULL, 10) : -1UL;
+    int idle = argc == 4 && strcmp(argv[3], "idle") == 0;
+    double limit = idle ? 3600 : argc > 3 ? atof(argv[3]) : 0;
+    unsigned long wanted = idle       ? (unsigned long)count
+                           : argc > 4 ? strtoul(argv[4], NULL, 10)
+                                      : -1UL;
     if (port <= 0 || port > 65535 || count <= 0 || count > CONNECTIONS_MAX || limit <= 0 ||
         wanted < (unsigned long)count) {
-        fprintf(stderr, "usage: load PORT CONNECTIONS SECONDS [REQUESTS >= CONNECTIONS]\n");
+        fprintf(stderr, "usage: load PORT CONNECTIONS SECONDS [REQUESTS >= CONNECTIONS]\n"
+                        "       load PORT CONNECTIONS idle\n");
         return 2;
     }
     int epoll = epoll_create1(0);
+    // Under load every connection is a server of its own, as in a fleet.
     for (int i = 0; i < count; i++)
-        open_connection(&connections[i], epoll, port, (unsigned)i);
+        open_connection(&connections[i], epoll, port, idle ? 0 : (unsigned)i);
     unsigned long sent = 0, answered = 0;
     size_t answer_size = 0;
     double started = seconds(), now = started;
@@ -134,5 +141,7 @@ int main(int argc, char **argv) {
         }
     }
     printf("requests %lu seconds %.3f answer_bytes %zu\n", answered, now - started, answer_size);
+    if (idle && fflush(stdout) == 0)
+        pause();
     return 0;
 }
