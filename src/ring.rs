@@ -355,4 +355,6 @@ unsafe fn read(slots: &[UnsafeCell<Sample>], start: usize, n: usize, mut f: impl
 }
 
 #[cfg(all(test, not(loom)))]
+// Named, since the loom crate includes this file under another root.
+#[path = "ring/tests.rs"]
 mod tests;

@@ -253,7 +253,7 @@ impl<'a> Scanner<'a> {
         Ok(plain)
     }
 
-    /// `\uXXXX`, or two of them for a character past U+FFFF. Half a pair is no character and
+    /// `\u` and four digits, or two of them for a character past U+FFFF. Half a pair is no character and
     /// refused.
     fn unicode(&mut self, start: u32) -> Result<char, Refused> {
         let mut code = self.hex(start + 2)?;
