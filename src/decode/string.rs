@@ -253,8 +253,8 @@ impl<'a> Scanner<'a> {
         Ok(plain)
     }
 
-    /// `\u` and four digits, or two of them for a character past U+FFFF. Half a pair is no character and
-    /// refused.
+    /// `\u` and four digits, or two of them for a character past U+FFFF. Half a pair is no
+    /// character and refused.
     fn unicode(&mut self, start: u32) -> Result<char, Refused> {
         let mut code = self.hex(start + 2)?;
         let mut end = start + 6;
