@@ -18,6 +18,8 @@ use crate::reject::{Reason, Reject};
 pub struct Http1 {
     scanned: usize,
     reads: u32,
+    /// The one empty line that may stand before a request has been.
+    skipped: bool,
     place: Place,
     pending: Option<Box<Pending>>,
 }
@@ -93,17 +95,17 @@ impl Http1 {
             return self.go_on(pending, input);
         }
         if let Some((request, head_len)) = heads.recall(self.place, input) {
+            self.skipped = false;
             return self.begin(input, request, head_len, judge);
+        }
+        if input.starts_with(b"\r") && self.skipped {
+            let refused = Reject::because(Reason::BadRequestLine, "empty lines before a request");
+            return Err(refused);
         }
         if input.starts_with(b"\r\n") {
             // RFC 9112 section 2.2: at least one empty line before a request line is to be ignored.
-            let another = input[2..].starts_with(b"\r");
-            let refused = Reject::because(Reason::BadRequestLine, "empty lines before a request");
-            return if another {
-                Err(refused)
-            } else {
-                Ok(Step::Skip { consumed: 2 })
-            };
+            self.skipped = true;
+            return Ok(Step::Skip { consumed: 2 });
         }
         let Some(head_len) = self.head_end(input)? else {
             return Ok(Step::More);
@@ -111,6 +113,7 @@ impl Http1 {
         let request = head::parse(&input[..head_len])?;
         self.scanned = 0;
         self.reads = 0;
+        self.skipped = false;
         self.place = heads.learn(&input[..head_len], &request);
         self.begin(input, request, head_len, judge)
     }
@@ -314,6 +317,28 @@ mod tests {
             Err(Reason::NotFound.into())
         });
         assert_eq!(refused.unwrap_err().reason, Reason::NotFound);
+    }
+
+    /// Found by the fuzzer: a second empty line was refused when it came with the first, and
+    /// awaited when it came alone.
+    #[test]
+    fn a_second_empty_line_is_refused_however_it_comes() {
+        let get = "GET / HTTP/1.1\r\nHost: x\r\n\r\n";
+        for input in ["\r\n\r", "\r\n\r\n", &format!("{get}\r\n\r\n{get}")] {
+            let whole = run(input.as_bytes(), input.len());
+            assert_eq!(
+                whole.last().map(String::as_str),
+                Some("bad_request_line"),
+                "{input:?}"
+            );
+            for step in 1..4 {
+                assert_eq!(
+                    run(input.as_bytes(), step),
+                    whole,
+                    "{input:?} in pieces of {step}"
+                );
+            }
+        }
     }
 
     #[test]
