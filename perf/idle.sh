@@ -14,6 +14,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 connections=${CONNECTIONS:-10000}
 port=${PORT:-18200}
 bound=2048
+export MIMALLOC_ALLOW_THP=0
 
 # The opener prints its line once all are answered.
 open_idle() {
@@ -29,7 +30,7 @@ open_idle() {
 }
 
 measure() {
-    conditions "CONNECTIONS=$connections $0"
+    conditions "CONNECTIONS=$connections MIMALLOC_ALLOW_THP=0 $0"
     start "$port" target/release/tidewall serve --listen "127.0.0.1:$port" --cores 2 --no-pin
     load "$port" 64 5 >/dev/null
     sleep 1
