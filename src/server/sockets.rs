@@ -13,7 +13,7 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
 use crate::broadcast::outbox::Sink;
 use crate::broadcast::viewer::{Dialect, Viewer};
-use crate::connection::websocket::{Message, Socket, Status};
+use crate::connection::websocket::{Bounds, Message, Socket, Status};
 use crate::endpoint::ingest::Acknowledged;
 use crate::endpoint::live;
 use crate::frame::websocket::append_text;
@@ -31,7 +31,7 @@ const PING: &[u8] = &[0x89, 0x00];
 /// A stream of documents.
 pub(super) async fn ingest(core: &Core, dog: &Watchdog, mut stream: TcpStream, rest: &[u8]) {
     let mut driver = IngestDriver {
-        socket: Socket::new(INGEST_MESSAGE_BYTES_MAX),
+        socket: Socket::new(Bounds::new(INGEST_MESSAGE_BYTES_MAX)),
         backlog: Vec::new(),
         heard_ms: core.now_ms(),
         over: false,
@@ -99,7 +99,7 @@ impl IngestDriver {
             .socket
             .receive(input, self.heard_ms, &mut self.backlog, |message, out| {
                 let Message::Text(text) = message else {
-                    let binary = matches!(message, Message::Binary);
+                    let binary = matches!(message, Message::Binary(_));
                     return if binary {
                         Err(Reason::BinaryIngest.into())
                     } else {
@@ -209,7 +209,7 @@ pub(super) async fn live(
         core.now_ms(),
     ));
     let mut driver = ViewerDriver {
-        socket: Socket::new(VIEWER_MESSAGE_BYTES_MAX),
+        socket: Socket::new(Bounds::new(VIEWER_MESSAGE_BYTES_MAX)),
         viewer: viewer.clone(),
         heard_ms: core.now_ms(),
         over: false,
