@@ -12,6 +12,7 @@ use thiserror::Error;
 
 use crate::agent::AgentArgs;
 use crate::agent::fleet::FleetArgs;
+use crate::auth::Scope;
 use crate::duration;
 
 /// The live wall of a server fleet: servers push, one process merges, every dashboard sees it move.
@@ -55,12 +56,54 @@ pub enum Command {
     Agent(AgentArgs),
     /// Load a node with simulated servers and viewers, and report what they saw
     Fleet(FleetArgs),
+    /// Make tokens for a node's --tokens file
+    #[command(subcommand)]
+    Token(TokenCommand),
+}
+
+#[derive(Debug, Subcommand)]
+pub enum TokenCommand {
+    /// Print a new token, to hand out, and its entry, to append to the file; nothing is kept
+    New(TokenNewArgs),
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct TokenNewArgs {
+    /// Whose it is; shown in errors and logs
+    #[arg(long, value_name = "NAME")]
+    pub name: String,
+
+    /// What it allows; may be repeated
+    #[arg(
+        long,
+        value_enum,
+        required = true,
+        value_delimiter = ',',
+        value_name = "SCOPE"
+    )]
+    pub scope: Vec<Scope>,
+
+    /// When it ends, such as 2027-01-31T12:00:00Z
+    #[arg(long, value_name = "TIME")]
+    pub expires: Option<String>,
+
+    /// Samples a second that may come by it
+    #[arg(long, value_name = "N")]
+    pub samples_per_second: Option<u64>,
+
+    /// Columns (metric names with their labels) that may come by it
+    #[arg(long, value_name = "N")]
+    pub columns: Option<usize>,
+
+    /// What the names of its hosts begin with
+    #[arg(long, value_name = "PREFIX")]
+    pub host_prefix: Option<String>,
 }
 
 /// Flags of `serve`; `demo` takes them too.
 #[derive(Args, Clone, Debug)]
 pub struct ServeArgs {
-    /// Address to listen on; one port speaks HTTP and WebSocket
+    /// Address to listen on; one port speaks HTTP/1.1, HTTP/2 and WebSocket
     #[arg(
         long,
         env = "TIDEWALL_LISTEN",
@@ -100,6 +143,19 @@ pub struct ServeArgs {
     )]
     pub allow_origin: Vec<String>,
 
+    /// TOML file of tokens; without one nobody is asked for a token. SIGHUP reads it again
+    #[arg(long, env = "TIDEWALL_TOKENS", value_name = "FILE")]
+    pub tokens: Option<PathBuf>,
+
+    /// PEM file of the certificate, its chain behind it: the port then speaks TLS alone. SIGHUP
+    /// reads it again
+    #[arg(long, env = "TIDEWALL_TLS_CERT", value_name = "FILE")]
+    pub tls_cert: Option<PathBuf>,
+
+    /// PEM file of the certificate's private key
+    #[arg(long, env = "TIDEWALL_TLS_KEY", value_name = "FILE")]
+    pub tls_key: Option<PathBuf>,
+
     /// Do not pin core threads to CPUs
     #[arg(long, env = "TIDEWALL_NO_PIN")]
     pub no_pin: bool,
@@ -119,6 +175,10 @@ pub struct DemoArgs {
         value_name = "N"
     )]
     pub servers: usize,
+
+    /// Speak TLS with a certificate made for this run; browsers will ask whether to trust it
+    #[arg(long, env = "TIDEWALL_TLS")]
+    pub tls: bool,
 }
 
 /// Why the command line could not be taken.

@@ -1,11 +1,13 @@
 //! Validated settings: what the flags meant once everything about the machine is known.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use core_affinity::CoreId;
 use thiserror::Error;
 
+use crate::auth::tokens::{self, Tokens};
 use crate::cli::ServeArgs;
 use crate::limits::{TICK_MAX, TICK_MIN};
 
@@ -16,8 +18,26 @@ pub struct Settings {
     pub cores: usize,
     pub tick: Duration,
     pub allow_origin: Vec<String>,
+    /// Tokens file; None: nobody is asked for one.
+    pub tokens: Option<PathBuf>,
+    /// Certificate to speak TLS with.
+    pub identity: Option<Identity>,
     /// CPUs to pin cores to, in order; empty: do not pin.
     pub pins: Vec<CoreId>,
+}
+
+/// Where the node's certificate is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Identity {
+    Files {
+        cert: PathBuf,
+        key: PathBuf,
+    },
+    /// Made for a demo; PEM text.
+    Made {
+        cert: String,
+        key: String,
+    },
 }
 
 /// A setting that cannot be. Each text says what to change.
@@ -26,10 +46,17 @@ pub enum SettingsError {
     #[error("--listen {0}: {1}")]
     Listen(String, String),
     #[error(
-        "--listen {0} is not loopback, and this version knows no tokens: everybody who can reach \
-         it may push and watch. Say --open if that is what you want"
+        "--listen {0} is not loopback, and there are no tokens: everybody who can reach it could \
+         push and watch. Give --tokens FILE (see `tidewall token new`), or say --open if that is \
+         what you want"
     )]
     NotLoopback(SocketAddr),
+    #[error("--tokens {}: {why}", path.display())]
+    Tokens { path: PathBuf, why: String },
+    #[error("--open and --tokens contradict each other")]
+    OpenWithTokens,
+    #[error("--tls-cert and --tls-key go together")]
+    HalfTls,
     #[error("--tick {0:?}: must be {TICK_MIN:?} to {TICK_MAX:?}")]
     Tick(Duration),
     #[error("--cores {0}: must be 1 to 256")]
@@ -43,7 +70,10 @@ pub enum SettingsError {
 impl Settings {
     pub fn new(args: &ServeArgs) -> Result<Self, SettingsError> {
         let listen = resolve(&args.listen)?;
-        if !listen.ip().is_loopback() && !args.open {
+        if args.open && args.tokens.is_some() {
+            return Err(SettingsError::OpenWithTokens);
+        }
+        if !listen.ip().is_loopback() && !args.open && args.tokens.is_none() {
             return Err(SettingsError::NotLoopback(listen));
         }
         if args.tick < TICK_MIN || TICK_MAX < args.tick {
@@ -69,14 +99,41 @@ impl Settings {
         } else {
             pins
         };
+        let identity = match (&args.tls_cert, &args.tls_key) {
+            (Some(cert), Some(key)) => Some(Identity::Files {
+                cert: cert.clone(),
+                key: key.clone(),
+            }),
+            (None, None) => None,
+            _ => return Err(SettingsError::HalfTls),
+        };
         let allow_origin = args.allow_origin.clone();
         Ok(Self {
             listen,
             cores,
             tick: args.tick,
             allow_origin,
+            tokens: args.tokens.clone(),
+            identity,
             pins,
         })
+    }
+
+    /// The tokens as their file has them now.
+    pub fn read_tokens(&self) -> Result<Tokens, SettingsError> {
+        let Some(path) = &self.tokens else {
+            return Ok(Tokens::open());
+        };
+        let wrong = |why: String| SettingsError::Tokens {
+            path: path.clone(),
+            why,
+        };
+        let text = std::fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
+        tokens::parse(&text).map_err(|error| wrong(error.to_string()))
+    }
+
+    pub fn is_loopback(&self) -> bool {
+        self.listen.ip().is_loopback()
     }
 
     pub fn tick_ms(&self) -> u32 {

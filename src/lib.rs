@@ -48,6 +48,8 @@ pub mod reject;
 
 pub mod agent;
 
+pub mod percent;
+
 pub mod duration;
 
 pub mod clock;

@@ -49,6 +49,72 @@ pub const CHUNKS_FREE: usize = 64;
 pub const TRAILER_BYTES_MAX: usize = KIB;
 pub const TRAILER_FIELDS_MAX: usize = 8;
 
+// ---- HTTP/2 and TLS -------------------------------------------------------------------------
+
+/// Streams a peer may have open; past it RST_STREAM REFUSED_STREAM. Agents multiplexed by a proxy
+/// need tens; 100 x [`HTTP2_SEND_BUFFER_BYTES`] bounds what one connection makes us hold to send.
+pub const HTTP2_STREAMS_MAX: u32 = 100;
+/// A request's fields, each with the 32 bytes that RFC 9113 section 6.5.2 adds; past it 431. The
+/// smallest field counts 33 bytes, so 100 streams x 496 fields is what a bomb of HPACK references
+/// unfolds to: 50,000 entries of some 70 B, under 4 MB.
+pub const HTTP2_HEADER_LIST_BYTES_MAX: u32 = HEAD_BYTES_MAX as u32;
+/// HPACK's dynamic table, per connection.
+pub const HTTP2_HEADER_TABLE_BYTES: u32 = 4 * KIB as u32;
+/// What a peer may send on one stream, and on all, before we take it. The connection's bounds what
+/// its unread streams hold.
+pub const HTTP2_STREAM_WINDOW_BYTES: u32 = 256 * KIB as u32;
+pub const HTTP2_CONNECTION_WINDOW_BYTES: u32 = MIB as u32;
+/// Frames of the default size: a larger one would let a peer make us buffer more before we look.
+pub const HTTP2_FRAME_BYTES_MAX: u32 = 16 * KIB as u32;
+/// Bytes of answers h2 buffers for one stream whose peer does not take them.
+pub const HTTP2_SEND_BUFFER_BYTES: usize = 32 * KIB;
+/// A DATA frame under 256 bytes costs the rest of them until it is taken; out of budget GOAWAY
+/// ENHANCE_YOUR_CALM. One turn's [`HTTP2_TURN_BYTES`] in frames of one byte is 6,554 x 255 = 1.6
+/// MB, and streams take theirs after every turn.
+pub const HTTP2_SMALL_DATA_BUDGET: usize = 2 * MIB;
+/// Bytes read from one connection before its streams, and others, get their turn.
+pub const HTTP2_TURN_BYTES: usize = 64 * KIB;
+/// Streams that a peer resets before we saw them (h2's own count); past it GOAWAY.
+pub const HTTP2_PENDING_RESETS_MAX: usize = 20;
+/// Streams that we reset for a peer's faults; past it GOAWAY (CVE-2025-8671, MadeYouReset).
+pub const HTTP2_LOCAL_RESETS_MAX: usize = 128;
+/// Of the last [`HTTP2_RESET_WINDOW`] streams, those that the peer ended before our answer; more
+/// than half of them is a flood (CVE-2023-44487, rapid reset).
+pub const HTTP2_RESET_WINDOW: u32 = 400;
+pub const HTTP2_RESETS_MAX: u32 = HTTP2_RESET_WINDOW / 2;
+/// Frames that carry nothing (PING, SETTINGS, PRIORITY, WINDOW_UPDATE, RST_STREAM, empty DATA) in a
+/// window, besides two for each frame that carries something and one for each
+/// [`HTTP2_WRITTEN_PER_CONTROL`] bytes we wrote; past it GOAWAY ENHANCE_YOUR_CALM.
+pub const HTTP2_CONTROL_FREE: u64 = 1_000;
+pub const HTTP2_CONTROL_WINDOW: Duration = Duration::from_secs(10);
+pub const HTTP2_WRITTEN_PER_CONTROL: u64 = 256;
+/// An answer this long is given to h2 whole, window or not: a few hundred bytes on 100 streams.
+pub const HTTP2_SMALL_ANSWER_BYTES: usize = KIB;
+/// Streams of a connection whose window stayed shut for [`WRITE_STALL_TIMEOUT`]; at this many the
+/// connection ends.
+pub const HTTP2_STALLS_MAX: u32 = 3;
+/// Unsent bytes the kernel takes for an HTTP/2 connection: what waits there is old.
+pub const HTTP2_UNSENT_BYTES: u32 = 32 * KIB as u32;
+/// From connect to a finished TLS handshake.
+pub const TLS_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Enciphered bytes that wait for a peer, beyond what its kernel buffer holds.
+pub const TLS_OUT_BYTES_MAX: usize = 16 * KIB;
+
+// ---- tokens ---------------------------------------------------------------------------------
+
+/// Tokens in the file, and the file's own size: 1,024 tokens x 512 B.
+pub const TOKENS_MAX: usize = 1_024;
+pub const TOKENS_FILE_BYTES_MAX: usize = 512 * KIB;
+/// A token's text: `tw_` and 64 digits are 67 bytes; others may bring their own.
+pub const TOKEN_BYTES_MAX: usize = 256;
+/// A token's name, which counters and logs may show.
+pub const TOKEN_NAME_BYTES_MAX: usize = 64;
+/// A token may run ahead of its rate by this much, so that a batch larger than a second's share
+/// passes once.
+pub const RATE_BURST: Duration = Duration::from_secs(1);
+/// A login form's body: `token=` and a token in percent escapes.
+pub const LOGIN_BYTES_MAX: usize = KIB;
+
 // ---- ingest ---------------------------------------------------------------------------------
 
 /// Body on the wire, compressed or not; past it 413. One batch of 65,536 samples at 128 B is 8 MiB.
@@ -226,6 +292,9 @@ pub const READ_BUFFER_BYTES: usize = 64 * KIB;
 pub const ACCEPT_BATCH: usize = 16;
 /// Rest after EMFILE: ten tries a second cost nothing, a busy loop a core.
 pub const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
+/// A peer that acknowledges nothing we sent, or whose window stays shut, is given up by the kernel:
+/// after every timeout of our own, so that it only ends what those have closed.
+pub const TCP_USER_TIMEOUT: Duration = Duration::from_secs(40);
 pub const LISTEN_BACKLOG: u32 = 4_096;
 /// A core gives a connection away when it has this many more than the least loaded one.
 pub const LOPSIDED_CONNECTIONS: usize = 16;
@@ -275,6 +344,13 @@ const _: () = assert!(
     "a batch must fit an empty ring"
 );
 const _: () = assert!(RING_CAPACITY.is_power_of_two());
+const _: () = assert!(
+    HTTP2_TURN_BYTES / 10 * 255 < HTTP2_SMALL_DATA_BUDGET,
+    "a turn of one-byte frames fits the budget"
+);
+const _: () = assert!(HTTP2_STREAM_WINDOW_BYTES <= HTTP2_CONNECTION_WINDOW_BYTES);
+const _: () = assert!(3 * TOKEN_BYTES_MAX + 16 < LOGIN_BYTES_MAX);
+const _: () = assert!(VIEWER_STALL_TIMEOUT.as_secs() < TCP_USER_TIMEOUT.as_secs());
 const _: () = assert!(HOSTS_MAX < READER_CELLS_MAX);
 const _: () = assert!(COLUMNS_MAX <= u16::MAX as usize);
 const _: () = assert!(TARGET_BYTES_MAX < HEAD_BYTES_MAX && HEAD_BYTES_MAX < READ_BUFFER_BYTES);

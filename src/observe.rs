@@ -15,15 +15,17 @@ use crate::reject::{self, REASONS, Reason};
 #[repr(u8)]
 pub enum Protocol {
     Http1,
+    Http2,
     WebSocket,
 }
 
 impl Protocol {
-    pub const ALL: [Protocol; 2] = [Protocol::Http1, Protocol::WebSocket];
+    pub const ALL: [Protocol; 3] = [Protocol::Http1, Protocol::Http2, Protocol::WebSocket];
 
     pub const fn label(self) -> &'static str {
         match self {
             Protocol::Http1 => "http1",
+            Protocol::Http2 => "http2",
             Protocol::WebSocket => "websocket",
         }
     }
@@ -55,7 +57,7 @@ impl Counter {
     }
 }
 
-/// Refused samples by reason.
+/// Refused samples, or refusals, by reason.
 #[derive(Debug)]
 pub struct Refusals([Counter; REASONS]);
 
@@ -71,10 +73,12 @@ pub struct Counters {
     pub accepted: [Counter; Protocol::ALL.len()],
     pub rejected: [Refusals; Protocol::ALL.len()],
     pub requests: Counter,
-    pub refusals: Counter,
+    pub refusals: Refusals,
     pub connections: Counter,
     pub connections_opened: Counter,
     pub connections_handed: Counter,
+    pub http2_connections: Counter,
+    pub tls_handshakes: Counter,
     pub accept_errors: Counter,
     pub viewers: Counter,
     pub frames_due: Counter,
@@ -89,6 +93,15 @@ pub struct Counters {
 impl Counters {
     pub fn accept(&self, protocol: Protocol, samples: usize) {
         self.accepted[protocol as usize].add(samples as u64);
+    }
+
+    /// A request, a message or a connection was refused.
+    pub fn refuse(&self, reason: Reason) {
+        self.refusals.0[reason as usize].add(1);
+    }
+
+    pub fn refused(&self, reason: Reason) -> u64 {
+        self.refusals.0[reason as usize].get()
     }
 
     pub fn accepted_in_all(&self) -> u64 {
@@ -132,6 +145,7 @@ pub fn exposition(cores: &[&Counters], aggregated: &Aggregated, gauges: &Gauges)
         out: String::with_capacity(8 * 1024),
     };
     samples(&mut text, cores, aggregated);
+    refusals(&mut text, cores);
     totals(&mut text, cores, aggregated, gauges);
     per_core(&mut text, cores);
     state(&mut text, aggregated, gauges);
@@ -187,6 +201,18 @@ fn samples(text: &mut Text, cores: &[&Counters], aggregated: &Aggregated) {
     text.total(name, "", aggregated.samples.get());
 }
 
+fn refusals(text: &mut Text, cores: &[&Counters]) {
+    let name = "tidewall_refusals";
+    let help = "Requests, messages and connections refused.";
+    text.family(name, "counter", help);
+    for reason in reject::all() {
+        let n = cores.iter().map(|core| core.refused(reason)).sum::<u64>();
+        if 0 < n {
+            text.total(name, &format!("reason=\"{}\"", reason.answer().label), n);
+        }
+    }
+}
+
 fn totals(text: &mut Text, cores: &[&Counters], aggregated: &Aggregated, gauges: &Gauges) {
     let sum = |pick: Pick| sum(cores, pick);
     for (name, help, value) in [
@@ -210,12 +236,17 @@ fn totals(text: &mut Text, cores: &[&Counters], aggregated: &Aggregated, gauges:
             "Frames whose viewer left first.",
             sum(|c| &c.frames_closed),
         ),
-        ("requests", "HTTP requests answered.", sum(|c| &c.requests)),
         (
-            "refusals",
-            "Requests and messages refused.",
-            sum(|c| &c.refusals),
+            "http2_connections",
+            "Connections that spoke HTTP/2.",
+            sum(|c| &c.http2_connections),
         ),
+        (
+            "tls_handshakes",
+            "TLS handshakes done.",
+            sum(|c| &c.tls_handshakes),
+        ),
+        ("requests", "HTTP requests answered.", sum(|c| &c.requests)),
         ("ticks", "Ticks published.", aggregated.ticks.get()),
         (
             "ticks_skipped",

@@ -1,5 +1,6 @@
 //! Method and path to endpoint.
 
+use crate::auth::Scope;
 use crate::connection::head::{Method, Request};
 use crate::reject::{Reason, Reject};
 
@@ -15,8 +16,13 @@ pub enum Endpoint {
     Health,
     Ready,
     Metrics,
+    /// The wall's page.
+    Wall,
     /// A file of the dashboard; the path names it.
     Dashboard,
+    /// The form that asks for a token, and what it sends.
+    Login,
+    Logout,
     /// `OPTIONS`: what may be done here.
     Options(&'static str),
 }
@@ -43,6 +49,11 @@ pub fn route(request: &Request<'_>) -> Result<Endpoint, Reject> {
         ("/api/metrics" | "/", Method::Get) if upgrade => Ok(Endpoint::IngestSocket),
         ("/api/live", Method::Get) => Ok(Endpoint::LiveSocket),
         ("/api/metrics", Method::Post) => Ok(Endpoint::Ingest),
+        ("/login" | "/logout", Method::Post) => Ok(if path == "/login" {
+            Endpoint::Login
+        } else {
+            Endpoint::Logout
+        }),
         (_, Method::Other | Method::Post) => Err(Reject::because(
             Reason::Method,
             format!("this resource takes {allow}"),
@@ -58,7 +69,42 @@ pub fn route(request: &Request<'_>) -> Result<Endpoint, Reject> {
         ("/healthz", _) => Ok(Endpoint::Health),
         ("/readyz", _) => Ok(Endpoint::Ready),
         ("/metrics", _) => Ok(Endpoint::Metrics),
+        ("/" | "/index.html", _) => Ok(Endpoint::Wall),
+        ("/login", _) => Ok(Endpoint::Login),
+        ("/logout", _) => Err(Reject::because(Reason::Method, "POST here to log out")),
         _ => Ok(Endpoint::Dashboard),
+    }
+}
+
+impl Endpoint {
+    /// The scope a token must have, where tokens are configured.
+    pub fn needs(self) -> Option<Scope> {
+        match self {
+            Endpoint::Ingest | Endpoint::IngestSocket => Some(Scope::Ingest),
+            Endpoint::LiveSocket | Endpoint::Snapshot | Endpoint::Hosts | Endpoint::Wall => {
+                Some(Scope::Read)
+            }
+            Endpoint::Metrics | Endpoint::Offenders => Some(Scope::Admin),
+            // Probes cannot log in; the dashboard's files are the same for everybody.
+            Endpoint::Health
+            | Endpoint::Ready
+            | Endpoint::Dashboard
+            | Endpoint::Login
+            | Endpoint::Logout
+            | Endpoint::Options(_) => None,
+        }
+    }
+
+    /// A browser may be made to ask for it by any page, so the page's Origin counts.
+    pub fn is_for_own_pages(self) -> bool {
+        matches!(
+            self,
+            Endpoint::Ingest
+                | Endpoint::IngestSocket
+                | Endpoint::LiveSocket
+                | Endpoint::Login
+                | Endpoint::Logout
+        )
     }
 }
 
@@ -66,6 +112,8 @@ pub fn route(request: &Request<'_>) -> Result<Endpoint, Reject> {
 pub fn allowed(path: &str) -> &'static str {
     match path {
         "/api/metrics" => "POST, OPTIONS",
+        "/login" => "GET, HEAD, POST, OPTIONS",
+        "/logout" => "POST, OPTIONS",
         "*" => "GET, HEAD, POST, OPTIONS",
         _ => "GET, HEAD, OPTIONS",
     }
@@ -113,6 +161,12 @@ mod tests {
                 false,
                 Ok(Endpoint::Hosts),
             ),
+            (Method::Get, "/", false, Ok(Endpoint::Wall)),
+            (Method::Get, "/login", false, Ok(Endpoint::Login)),
+            (Method::Post, "/login", false, Ok(Endpoint::Login)),
+            (Method::Post, "/logout", false, Ok(Endpoint::Logout)),
+            (Method::Get, "/logout", false, Err(Reason::Method)),
+            (Method::Post, "/", false, Err(Reason::Method)),
             (Method::Get, "/healthz", false, Ok(Endpoint::Health)),
             (Method::Get, "/readyz", false, Ok(Endpoint::Ready)),
             (Method::Get, "/metrics", false, Ok(Endpoint::Metrics)),

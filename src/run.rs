@@ -11,9 +11,11 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::agent::fleet::{self, FleetError};
 use crate::agent::{self, AgentError, Background};
-use crate::cli::{self, Cli, CliError, Command, DemoArgs, ServeArgs};
-use crate::config::{Settings, SettingsError};
-use crate::server::Server;
+use crate::auth::tokens::{self, TokensError};
+use crate::cli::{self, Cli, CliError, Command, DemoArgs, ServeArgs, TokenCommand, TokenNewArgs};
+use crate::config::{Identity, Settings, SettingsError};
+use crate::server::tls::{self, TlsError};
+use crate::server::{Server, StartError};
 
 /// What ends a command; the text goes to stderr.
 #[derive(Debug, Error)]
@@ -22,6 +24,14 @@ pub enum RunError {
     Settings(#[from] SettingsError),
     #[error("cannot listen on {0}: {1}")]
     Listen(String, io::Error),
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    #[error("cannot make a certificate: {0}")]
+    Certificate(#[from] rcgen::Error),
+    #[error("this system gives no random bytes")]
+    NoRandom,
+    #[error("this token would not be taken: {0}")]
+    Token(#[from] TokensError),
     #[error("{0}")]
     Io(#[from] io::Error),
     #[error(transparent)]
@@ -45,8 +55,9 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     log_to_stderr(&cli);
     let done = match cli.command {
         Command::Serve(args) => serve(&args),
-        Command::Demo(args) => demo(args),
+        Command::Demo(args) => demo(&args),
         Command::Agent(args) => agent::run(&args).map_err(Into::into),
+        Command::Token(TokenCommand::New(args)) => new_token(&args),
         Command::Fleet(args) => match fleet::run(&args) {
             Ok(verdict) => return ExitCode::from(verdict.exit_code()),
             Err(error) => Err(error.into()),
@@ -62,10 +73,10 @@ impl RunError {
     /// 2 for what another command line would cure.
     fn exit_code(&self) -> u8 {
         match self {
-            Self::Settings(_) | Self::Usage(_) => 2,
+            Self::Settings(_) | Self::Usage(_) | Self::Token(_) | Self::Tls(_) => 2,
             Self::Agent(error) => error.exit_code(),
             Self::Fleet(error) => error.exit_code(),
-            Self::Listen(..) | Self::Io(_) => 1,
+            Self::Listen(..) | Self::Io(_) | Self::Certificate(_) | Self::NoRandom => 1,
         }
     }
 }
@@ -88,27 +99,80 @@ fn log_to_stderr(cli: &Cli) {
 }
 
 fn serve(args: &ServeArgs) -> Result<(), RunError> {
-    let server = start(args)?;
-    say(&format!("listening on http://{}/", server.address));
-    until_stopped()?;
+    let settings = Settings::new(args)?;
+    let server = start(&settings)?;
+    if settings.tokens.is_some() && settings.identity.is_none() && !settings.is_loopback() {
+        tracing::warn!("tokens travel in clear text: give --tls-cert and --tls-key");
+    }
+    say(&format!("listening on {}", url(&settings, &server)));
+    until_stopped(|| reload(&server))?;
     tracing::info!("stopping");
     Ok(server.stop()?)
 }
 
-fn start(args: &ServeArgs) -> Result<Server, RunError> {
-    let settings = Settings::new(args)?;
+fn reload(server: &Server) {
+    match server.reload() {
+        Ok(()) => tracing::warn!("read the certificate and the tokens again"),
+        Err(error) => tracing::error!(%error, "kept the certificate and the tokens as they were"),
+    }
+}
+
+fn start(settings: &Settings) -> Result<Server, RunError> {
     tracing::info!(listen = %settings.listen, cores = settings.cores, "starting");
-    Server::start(&settings).map_err(|error| RunError::Listen(args.listen.clone(), error))
+    Server::start(settings).map_err(|error| match error {
+        StartError::Settings(error) => error.into(),
+        StartError::Tls(error) => error.into(),
+        StartError::Io(error) => RunError::Listen(settings.listen.to_string(), error),
+    })
+}
+
+fn url(settings: &Settings, server: &Server) -> String {
+    let scheme = if settings.identity.is_some() {
+        "https"
+    } else {
+        "http"
+    };
+    format!("{scheme}://{}/", server.address)
+}
+
+/// `tidewall token new`: the token on its own line for scripts, the entry below it.
+fn new_token(args: &TokenNewArgs) -> Result<(), RunError> {
+    let text = tokens::new_text().ok_or(RunError::NoRandom)?;
+    let more: Vec<(&str, String)> = [
+        ("expires", args.expires.clone()),
+        (
+            "samples_per_second",
+            args.samples_per_second.map(|n| n.to_string()),
+        ),
+        ("columns", args.columns.map(|n| n.to_string())),
+        (
+            "host_prefix",
+            args.host_prefix.as_deref().map(tokens::quote),
+        ),
+    ]
+    .into_iter()
+    .filter_map(|(key, value)| Some((key, value?)))
+    .collect();
+    let hash = tokens::hash_text(&text);
+    let entry = tokens::entry(&args.name, &hash, &args.scope, &more);
+    tokens::parse(&entry)?;
+    say(&format!("{text}\n"));
+    say("# The line above is the token; it is not kept anywhere. Append this to the tokens file:");
+    say(&entry);
+    Ok(())
 }
 
 /// A server, this machine's own metrics, and a simulated fleet, in one process.
-fn demo(mut args: DemoArgs) -> Result<(), RunError> {
-    let server = match start(&args.serve) {
+fn demo(args: &DemoArgs) -> Result<(), RunError> {
+    let mut settings = Settings::new(&args.serve)?;
+    if args.tls {
+        settings.identity = Some(tls::make_identity()?);
+    }
+    let server = match start(&settings) {
         // Somebody else has the usual port; a demo takes any.
-        Err(RunError::Listen(_, error)) if error.kind() == io::ErrorKind::AddrInUse => {
-            let usual = args.serve.listen.clone();
-            args.serve.listen = "127.0.0.1:0".to_owned();
-            let server = start(&args.serve)?;
+        Err(RunError::Listen(usual, error)) if error.kind() == io::ErrorKind::AddrInUse => {
+            settings.listen.set_port(0);
+            let server = start(&settings)?;
             say(&format!(
                 "{usual} is taken, listening on {} instead",
                 server.address
@@ -117,22 +181,33 @@ fn demo(mut args: DemoArgs) -> Result<(), RunError> {
         }
         started => started?,
     };
-    let url = format!("http://{}/", server.address);
-    let (machine, fleet) = senders(&url, args.servers)?;
+    let url = url(&settings, &server);
+    let trust = match &settings.identity {
+        Some(Identity::Made { cert, .. }) => Some(cert.clone()),
+        _ => None,
+    };
+    let (machine, fleet) = senders(&url, trust.as_deref(), args.servers)?;
     say(&format!(
         "Tidewall is live with this machine and {} simulated servers.",
         args.servers
     ));
     say(&format!("Open {url}"));
+    if args.tls {
+        say("The certificate was made for this run: the browser will ask whether to trust it.");
+    }
     say("Ctrl-C ends it.");
-    until_stopped()?;
+    until_stopped(|| reload(&server))?;
     // Senders first: a server that goes away under them would only make them complain.
     drop((machine, fleet));
     Ok(server.stop()?)
 }
 
 /// The demo's senders: this machine's own agent, and servers made up.
-fn senders(url: &str, servers: usize) -> Result<(Background, Option<Background>), RunError> {
+fn senders(
+    url: &str,
+    _trust: Option<&str>,
+    servers: usize,
+) -> Result<(Background, Option<Background>), RunError> {
     let command = ["tidewall", "agent", "--to", url];
     let Command::Agent(agent) = Cli::try_parse_from(command)?.command else {
         return Err(RunError::Io(io::Error::other(
@@ -153,18 +228,21 @@ fn say(text: &str) {
     let _ = writeln!(out, "{text}").and_then(|()| out.flush());
 }
 
-/// Waits for SIGTERM or Ctrl-C.
-fn until_stopped() -> io::Result<()> {
+/// Waits for SIGTERM or Ctrl-C; SIGHUP asks for a reload.
+fn until_stopped(reload: impl Fn()) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
     runtime.block_on(async {
         let mut term = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
-        tokio::select! {
-            _ = term.recv() => {}
-            _ = interrupt.recv() => {}
+        let mut hangup = signal(SignalKind::hangup())?;
+        loop {
+            tokio::select! {
+                _ = term.recv() => return Ok(()),
+                _ = interrupt.recv() => return Ok(()),
+                _ = hangup.recv() => reload(),
+            }
         }
-        Ok(())
     })
 }

@@ -99,6 +99,8 @@ fn start() -> Server {
         cores: 1,
         tick: Duration::from_secs(3600),
         allow_origin: Vec::new(),
+        tokens: None,
+        identity: None,
         pins: Vec::new(),
     };
     Server::start(&settings).unwrap()

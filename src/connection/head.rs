@@ -20,6 +20,9 @@ pub struct Request<'b> {
     pub if_none_match: Option<&'b [u8]>,
     pub accept_encoding: Option<&'b [u8]>,
     pub preflight: bool,
+    pub authorization: Option<&'b [u8]>,
+    pub api_key: Option<&'b [u8]>,
+    pub cookie: Option<&'b [u8]>,
     pub upgrade: Option<Upgrade<'b>>,
     /// HTTP/1.minor.
     pub minor: u8,
@@ -103,6 +106,23 @@ pub fn parse(input: &[u8]) -> Result<Request<'_>, Reject> {
     Ok(request)
 }
 
+/// The fields of a request whose framing is not HTTP/1.1's; method and target are the caller's to
+/// fill in. The fields of a handshake stand in `upgrade`.
+pub(super) fn from_fields<'b>(
+    list: impl Iterator<Item = (&'b str, &'b [u8])>,
+) -> Result<Request<'b>, Reject> {
+    let (mut request, mut fields) = (Request::default(), Fields::default());
+    for (name, value) in list {
+        field(&mut request, &mut fields, name, value)?;
+    }
+    if 1 < fields.hosts {
+        return Err(Reject::new(Reason::BadHost));
+    }
+    request.framing = Framing::Sized(fields.length.unwrap_or(0));
+    request.upgrade = Some(fields.handshake);
+    Ok(request)
+}
+
 /// Every LF must follow a CR and every CR precede an LF; httparse takes bare LF, proxies differ.
 /// Looks from byte `from` on.
 pub(super) fn check_line_ends(input: &[u8], from: usize) -> Result<(), Reject> {
@@ -138,7 +158,7 @@ fn refuse(error: httparse::Error) -> Reject {
     }
 }
 
-fn method(name: &str) -> Method {
+pub(super) fn method(name: &str) -> Method {
     match name {
         "GET" => Method::Get,
         "POST" => Method::Post,
@@ -162,6 +182,7 @@ fn field<'b>(
             request.host = value;
         }
         6 if is("Origin") => request.origin = Some(value),
+        6 if is("Cookie") => request.cookie = Some(value),
         6 if is("Expect") => {
             if !value.eq_ignore_ascii_case(b"100-continue") {
                 return Err(Reject::new(Reason::BadExpectation));
@@ -171,6 +192,7 @@ fn field<'b>(
         7 if is("Upgrade") => {
             fields.websocket = tokens(value).any(|t| t.eq_ignore_ascii_case(b"websocket"));
         }
+        9 if is("X-API-Key") => once(&mut request.api_key, value, "X-API-Key twice")?,
         10 if is("Connection") => {
             for token in tokens(value) {
                 fields.close |= token.eq_ignore_ascii_case(b"close");
@@ -179,6 +201,9 @@ fn field<'b>(
             }
         }
         12 if is("Content-Type") => request.content_type = Some(value),
+        13 if is("Authorization") => {
+            once(&mut request.authorization, value, "Authorization twice")?;
+        }
         13 if is("If-None-Match") => request.if_none_match = Some(value),
         14 if is("Content-Length") => match fields.length.replace(length(value)?) {
             None => {}
@@ -201,16 +226,25 @@ fn field<'b>(
     Ok(())
 }
 
+/// Two credentials of one kind: a proxy may have looked at the other one.
+fn once<'b>(
+    known: &mut Option<&'b [u8]>,
+    value: &'b [u8],
+    detail: &'static str,
+) -> Result<(), Reject> {
+    match known.replace(value) {
+        None => Ok(()),
+        Some(_) => Err(bad(detail)),
+    }
+}
+
 fn judge<'b>(request: &mut Request<'b>, fields: &Fields<'b>) -> Result<(), Reject> {
     // RFC 9112 section 3.2: an HTTP/1.1 request has exactly one Host; a second one is always an
     // error.
     if 1 < fields.hosts || (fields.hosts == 0 && request.minor == 1) {
         return Err(Reject::new(Reason::BadHost));
     }
-    let host_byte = |b: &u8| b.is_ascii_alphanumeric() || b".-_:[]%~!$&'()*+;=".contains(b);
-    if !request.host.iter().all(host_byte) {
-        return Err(Reject::new(Reason::BadHost));
-    }
+    check_host(request.host)?;
     request.framing = match (fields.chunked, fields.length) {
         // RFC 9112 section 6.1: both together "ought to be handled as an error".
         (true, Some(_)) => return Err(framing("Content-Length beside Transfer-Encoding")),
@@ -229,17 +263,40 @@ fn judge<'b>(request: &mut Request<'b>, fields: &Fields<'b>) -> Result<(), Rejec
     Ok(())
 }
 
-/// RFC 9112 section 3.2: origin form; absolute form must name the same Host; `*` for OPTIONS.
-fn target<'b>(target: &'b str, request: &Request<'_>) -> Result<&'b str, Reject> {
-    if TARGET_BYTES_MAX < target.len() {
-        return Err(Reject::new(Reason::TargetTooLong));
+pub(super) fn check_host(host: &[u8]) -> Result<(), Reject> {
+    let host_byte = |b: &u8| b.is_ascii_alphanumeric() || b".-_:[]%~!$&'()*+;=".contains(b);
+    if !host.iter().all(host_byte) {
+        return Err(Reject::new(Reason::BadHost));
     }
+    Ok(())
+}
+
+/// The characters of a target, and its form where there is only one: `/…`, or `*` for OPTIONS.
+pub(super) fn check_target(target: &str, method: Method) -> Result<(), Reject> {
+    check_characters(target)?;
+    if target.starts_with('/') || (target == "*" && method == Method::Options) {
+        return Ok(());
+    }
+    let detail = "the request target must begin with /";
+    Err(Reject::because(Reason::BadRequestLine, detail))
+}
+
+fn check_characters(target: &str) -> Result<(), Reject> {
     let allowed = |b: u8| b.is_ascii_alphanumeric() || b"-._~:/?[]@!$&'()*+,;=%{}|".contains(&b);
     if !target.bytes().all(allowed) {
         let detail = "the request target has characters that are not allowed";
         return Err(Reject::because(Reason::BadRequestLine, detail));
     }
-    if target.starts_with('/') || (target == "*" && request.method == Method::Options) {
+    Ok(())
+}
+
+/// RFC 9112 section 3.2: origin form; absolute form must name the same Host; `*` for OPTIONS.
+fn target<'b>(target: &'b str, request: &Request<'_>) -> Result<&'b str, Reject> {
+    if TARGET_BYTES_MAX < target.len() {
+        return Err(Reject::new(Reason::TargetTooLong));
+    }
+    check_characters(target)?;
+    if target.starts_with('/') {
         return Ok(target);
     }
     let absolute = target.split_once("://").filter(|(scheme, _)| {
@@ -256,8 +313,7 @@ fn target<'b>(target: &'b str, request: &Request<'_>) -> Result<&'b str, Reject>
             "the target names another host than Host",
         ));
     }
-    let detail = "the request target must begin with /";
-    Err(Reject::because(Reason::BadRequestLine, detail))
+    check_target(target, request.method).map(|()| target)
 }
 
 /// `1*18DIGIT`, no sign, no list (RFC 9112 section 6.2).

@@ -3,6 +3,7 @@
 pub mod chunked;
 pub mod head;
 pub mod http1;
+pub mod http2;
 pub mod memo;
 pub mod respond;
 pub mod websocket;

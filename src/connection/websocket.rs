@@ -46,7 +46,7 @@ pub fn offered<'b>(request: &Request<'b>) -> impl Iterator<Item = &'b [u8]> {
 #[derive(Debug)]
 pub enum Message<'m> {
     Text(&'m str),
-    Binary,
+    Binary(&'m [u8]),
     Pong,
 }
 
@@ -55,6 +55,27 @@ pub enum Status {
     Open,
     /// Both sides said close: write what is left, then end the connection.
     Closed,
+}
+
+/// What one peer may ask of the codec; past a bound the socket is closed.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// One message, all its fragments together.
+    pub message_bytes_max: usize,
+    /// Fragments of one message, empty ones counted.
+    pub fragments_max: usize,
+    pub pings_per_ten_seconds_max: u32,
+}
+
+impl Bounds {
+    /// The server's own bounds for messages of this size.
+    pub const fn new(message_bytes_max: usize) -> Self {
+        Self {
+            message_bytes_max,
+            fragments_max: FRAGMENTS_MAX,
+            pings_per_ten_seconds_max: PINGS_PER_TEN_SECONDS_MAX,
+        }
+    }
 }
 
 /// One socket's codec.
@@ -73,7 +94,8 @@ impl std::fmt::Debug for Socket {
 }
 
 impl Socket {
-    pub fn new(message_bytes_max: usize) -> Self {
+    pub fn new(bounds: Bounds) -> Self {
+        let message_bytes_max = bounds.message_bytes_max;
         let config = WebSocketConfig::default()
             .read_buffer_size(WEBSOCKET_READ_BYTES)
             .write_buffer_size(0)
@@ -84,7 +106,7 @@ impl Socket {
         let context = WebSocketContext::new(Role::Server, Some(config));
         Self {
             context,
-            watch: Watch::default(),
+            watch: Watch::new(bounds),
             closing: false,
         }
     }
@@ -111,7 +133,7 @@ impl Socket {
             match message {
                 _ if self.closing => {}
                 tungstenite::Message::Text(text) => each(Message::Text(&text), pipe.out)?,
-                tungstenite::Message::Binary(_) => each(Message::Binary, pipe.out)?,
+                tungstenite::Message::Binary(bytes) => each(Message::Binary(&bytes), pipe.out)?,
                 tungstenite::Message::Pong(_) => each(Message::Pong, pipe.out)?,
                 _ => {}
             }
@@ -176,8 +198,9 @@ impl Write for Pipe<'_> {
 }
 
 /// Follows frame headers alone, skipping payloads by their length.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Watch {
+    bounds: Bounds,
     header: [u8; 14],
     have: usize,
     payload_left: u64,
@@ -187,6 +210,18 @@ struct Watch {
 }
 
 impl Watch {
+    fn new(bounds: Bounds) -> Self {
+        Self {
+            bounds,
+            header: [0; 14],
+            have: 0,
+            payload_left: 0,
+            fragments: 0,
+            pings: 0,
+            pings_since_ms: 0,
+        }
+    }
+
     fn receive(&mut self, mut input: &[u8], now_ms: u64) -> Result<(), Reject> {
         loop {
             let skipped = usize::try_from(self.payload_left)
@@ -217,13 +252,13 @@ impl Watch {
                     (self.pings, self.pings_since_ms) = (0, now_ms);
                 }
                 self.pings += 1;
-                if PINGS_PER_TEN_SECONDS_MAX < self.pings {
+                if self.bounds.pings_per_ten_seconds_max < self.pings {
                     return Err(Reason::PingFlood.into());
                 }
             }
             0x0..=0x2 => {
                 self.fragments = if fin { 0 } else { self.fragments + 1 };
-                if FRAGMENTS_MAX <= self.fragments {
+                if self.bounds.fragments_max <= self.fragments {
                     return Err(Reason::TooManyFragments.into());
                 }
             }
@@ -274,7 +309,8 @@ mod tests {
     }
 
     fn run(bytes: &[u8], step: usize) -> Result<Vec<String>, Reason> {
-        let (mut socket, mut out, mut seen) = (Socket::new(1024), Vec::new(), Vec::new());
+        let (mut socket, mut out, mut seen) =
+            (Socket::new(Bounds::new(1024)), Vec::new(), Vec::new());
         for piece in bytes.chunks(step) {
             socket
                 .receive(piece, 0, &mut out, |message, _| {
@@ -320,6 +356,27 @@ mod tests {
     }
 
     #[test]
+    fn bounds_are_the_callers_to_set_and_payloads_come_whole() {
+        let mut bounds = Bounds::new(4);
+        bounds.fragments_max = FRAGMENTS_MAX + 2;
+        let (mut socket, mut out, mut seen) = (Socket::new(bounds), Vec::new(), Vec::new());
+        let mut bytes = frame(0x02, b"ab");
+        bytes.extend(frame(0x00, b"").repeat(FRAGMENTS_MAX));
+        bytes.extend(frame(0x80, b"\xff\0"));
+        let status = socket.receive(&bytes, 0, &mut out, |message, _| {
+            match message {
+                Message::Binary(payload) => seen.push(payload.to_vec()),
+                other => panic!("{other:?}"),
+            }
+            Ok(())
+        });
+        assert_eq!(
+            (status, seen),
+            (Ok(Status::Open), vec![b"ab\xff\0".to_vec()])
+        );
+    }
+
+    #[test]
     fn protocol_errors_have_their_reason() {
         assert_eq!(
             run(&[0x81, 0x01, b'a'], 9),
@@ -341,7 +398,7 @@ mod tests {
 
     #[test]
     fn close_is_said_once_and_ends_with_the_answer() {
-        let (mut socket, mut out) = (Socket::new(1024), Vec::new());
+        let (mut socket, mut out) = (Socket::new(Bounds::new(1024)), Vec::new());
         socket.close(1012, "restart", &mut out);
         socket.close(1001, "again", &mut out);
         assert_eq!(out, [b"\x88\x09\x03\xf4".as_slice(), b"restart"].concat());

@@ -8,7 +8,7 @@ use crate::reject::{Reason, Reject};
 /// attributes from code, which no policy forbids; nothing needs `unsafe-inline`.
 #[cfg(feature = "dashboard")]
 const POLICY: &str = "default-src 'self'; connect-src 'self' ws: wss:; img-src 'self' data:; \
-                      frame-ancestors 'none'; base-uri 'none'; form-action 'none'";
+                      frame-ancestors 'none'; base-uri 'none'; form-action 'self'";
 
 #[cfg(feature = "dashboard")]
 #[derive(rust_embed::RustEmbed)]
@@ -16,11 +16,7 @@ const POLICY: &str = "default-src 'self'; connect-src 'self' ws: wss:; img-src '
 struct Files;
 
 #[cfg(feature = "dashboard")]
-pub fn file(request: &Request<'_>) -> Result<Response, Reject> {
-    let path = match request.path() {
-        "/" => "index.html",
-        path => path.trim_start_matches('/'),
-    };
+pub fn file(request: &Request<'_>, path: &str) -> Result<Response, Reject> {
     let Some(file) = Files::get(path) else {
         return Err(Reason::NotFound.into());
     };
@@ -52,7 +48,8 @@ pub fn file(request: &Request<'_>) -> Result<Response, Reject> {
         .with("Cache-Control", cache)
         .with("Content-Security-Policy", POLICY)
         .with("X-Content-Type-Options", "nosniff")
-        .with("Referrer-Policy", "no-referrer"))
+        // With `no-referrer` a browser would send our own forms with `Origin: null`.
+        .with("Referrer-Policy", "same-origin"))
 }
 
 #[cfg(feature = "dashboard")]
@@ -80,8 +77,8 @@ fn media_type(path: &str) -> &'static str {
 }
 
 #[cfg(not(feature = "dashboard"))]
-pub fn file(request: &Request<'_>) -> Result<Response, Reject> {
-    if request.path() == "/" {
+pub fn file(_: &Request<'_>, path: &str) -> Result<Response, Reject> {
+    if path == "index.html" {
         let text = "Tidewall, built without its dashboard. Try GET /api/snapshot\n";
         return Ok(Response::text(200, text));
     }

@@ -1,7 +1,10 @@
 //! Samples in: decode, reserve, resolve names, publish. A batch is taken whole or not at all.
 
+use crate::auth::{Grant, Token};
 use crate::catalog::lookup::Lookup;
 use crate::clock::Now;
+use crate::connection::head::Request;
+use crate::connection::websocket;
 use crate::decode::body::{self, BodyFault, Encoding};
 use crate::decode::fault::{Fault, FaultKind};
 use crate::decode::{self, Batch, json, ndjson};
@@ -51,9 +54,14 @@ impl Intake {
     }
 
     /// `POST /api/metrics`: gives the number of samples taken.
-    pub fn post(&mut self, context: &Context, post: &Post<'_>) -> Result<usize, Reject> {
+    pub fn post(
+        &mut self,
+        context: &Context,
+        grant: &Grant,
+        post: &Post<'_>,
+    ) -> Result<usize, Reject> {
         let counters = &context.counters;
-        let taken = self.try_post(post, context.coarse.get());
+        let taken = self.try_post(grant, post, context.coarse.get());
         match &taken {
             Ok(samples) => counters.accept(post.protocol, *samples),
             Err(reject) => {
@@ -63,17 +71,17 @@ impl Intake {
         taken
     }
 
-    fn try_post(&mut self, post: &Post<'_>, now: Now) -> Result<usize, Reject> {
+    fn try_post(&mut self, grant: &Grant, post: &Post<'_>, now: Now) -> Result<usize, Reject> {
         self.batch.clear();
         let format = format(post.content_type)?;
         let encoding = encoding(post.content_encoding)?;
         if encoding == Encoding::Identity {
-            return self.take(format, post.body, now);
+            return self.take(grant, format, post.body, now);
         }
         let mut inflated = std::mem::take(&mut self.inflated);
         let inflating = body::inflate(encoding, post.body, &mut inflated);
         let taken = match inflating {
-            Ok(()) => self.take(format, &inflated, now),
+            Ok(()) => self.take(grant, format, &inflated, now),
             Err(fault) => Err(refuse_body(fault)),
         };
         if inflated.capacity() <= INFLATED_KEPT_BYTES {
@@ -87,12 +95,13 @@ impl Intake {
     pub fn message(
         &mut self,
         context: &Context,
+        grant: &Grant,
         text: &str,
         mut each: impl FnMut(Acknowledged),
     ) -> Result<usize, (Reject, Option<u64>)> {
         let now = context.coarse.get();
         let counters = &context.counters;
-        match self.take(Format::Message, text.as_bytes(), now) {
+        match self.take(grant, Format::Message, text.as_bytes(), now) {
             Ok(samples) => {
                 counters.accept(Protocol::WebSocket, samples);
                 for doc in self.batch.docs() {
@@ -112,7 +121,13 @@ impl Intake {
         }
     }
 
-    fn take(&mut self, format: Format, body: &[u8], now: Now) -> Result<usize, Reject> {
+    fn take(
+        &mut self,
+        grant: &Grant,
+        format: Format,
+        body: &[u8],
+        now: Now,
+    ) -> Result<usize, Reject> {
         let decoded = match format {
             Format::Json => json::decode(body, now.wall_ms, &mut self.batch),
             Format::Ndjson => ndjson::decode(body, now.wall_ms, &mut self.batch),
@@ -123,6 +138,9 @@ impl Intake {
         let Some(producer) = &mut self.producer else {
             return Err(Reason::Stopping.into());
         };
+        if let Some(token) = grant.token() {
+            allow(token, &self.batch, body, now)?;
+        }
         // Room first, names second: a refused batch leaves no trace in the catalog.
         let Some(mut reservation) = producer.reserve(samples) else {
             return Err(Reason::RingFull.into());
@@ -158,6 +176,28 @@ impl Intake {
         self.batch.refused().max(self.batch.samples()).max(1)
     }
 }
+
+/// Whether a token lets this batch in. What a refused one spent of the rate stays spent.
+fn allow(token: &Token, batch: &Batch, body: &[u8], now: Now) -> Result<(), Reject> {
+    let texts = batch.texts(body);
+    for doc in batch.docs() {
+        token.check_host(texts.get(doc.host))?;
+    }
+    let now_us = i64::try_from(now.mono_ms).unwrap_or(i64::MAX) * 1_000;
+    token.spend_samples(batch.samples(), now_us)?;
+    let points = batch.docs().iter().flat_map(|doc| batch.points(doc));
+    token.spend_columns(points.map(|point| texts.get(point.metric)))
+}
+
+/// The subprotocol to echo: a client that can only say its token there offers this beside it, since
+/// a browser wants one of its offers back.
+pub fn negotiate(request: &Request<'_>) -> Option<&'static str> {
+    websocket::offered(request)
+        .any(|member| member == SUBPROTOCOL.as_bytes())
+        .then_some(SUBPROTOCOL)
+}
+
+const SUBPROTOCOL: &str = "tidewall.ingest.v1";
 
 /// A POST's values, whichever HTTP they came by.
 #[derive(Clone, Copy, Debug)]

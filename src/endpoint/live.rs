@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde_json::{Value, json};
 
+use crate::auth;
 use crate::broadcast::viewer::{Dialect, Refusal, Viewer};
 use crate::connection::head::Request;
 use crate::connection::websocket;
@@ -18,7 +19,9 @@ use crate::reject::{Reason, Reject};
 /// The subprotocol to echo, and how the viewer then speaks. An offer of which we know nothing is
 /// refused: a browser would fail on a missing echo without saying why.
 pub fn negotiate(request: &Request<'_>) -> Result<(Dialect, Option<&'static str>), Reject> {
-    let mut offered = websocket::offered(request).peekable();
+    let mut offered = websocket::offered(request)
+        .filter(|member| !auth::is_token_protocol(member))
+        .peekable();
     if offered.peek().is_none() {
         return Ok((Dialect::Plain, None));
     }

@@ -6,18 +6,19 @@
 pub mod dashboard;
 pub mod ingest;
 pub mod live;
+pub mod login;
 pub mod ops;
 pub mod query;
 
 use std::cell::{Cell, RefCell};
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::SyncSender;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use bytes::Bytes;
 
 use crate::aggregator::Question;
-use crate::auth::Origins;
+use crate::auth::{Origins, Tokens};
 use crate::broadcast::Hub;
 use crate::catalog::Catalog;
 use crate::clock::{Clock, Now};
@@ -32,6 +33,8 @@ pub struct Context {
     pub counters: Arc<Counters>,
     pub hub: Hub,
     pub intake: RefCell<Intake>,
+    /// What the core knows of [`Shared::tokens`].
+    pub tokens: RefCell<Arc<Tokens>>,
     /// Read from the clock a few times a second: enough for timeouts, free for requests.
     pub coarse: Cell<Now>,
 }
@@ -45,13 +48,33 @@ pub struct Shared {
     pub cores: Vec<Arc<Counters>>,
     pub aggregated: Arc<Aggregated>,
     pub origins: Origins,
+    /// As the file was read last.
+    pub tokens: RwLock<Arc<Tokens>>,
+    /// The node is reached over TLS: cookies are for it alone.
+    pub secure: bool,
     pub tick_ms: u32,
     /// Changes with every start: viewers forget what they knew.
     pub boot: String,
     pub stopping: AtomicBool,
 }
 
+impl Context {
+    /// A few times a second: a request then asks no lock.
+    pub fn refresh_tokens(&self) {
+        let shared = self.shared.tokens.read();
+        self.tokens
+            .borrow_mut()
+            .clone_from(&shared.unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
 impl Shared {
+    /// Cores look at them within a quarter of a second.
+    pub fn set_tokens(&self, tokens: Tokens) {
+        let mut present = self.tokens.write().unwrap_or_else(PoisonError::into_inner);
+        *present = Arc::new(tokens);
+    }
+
     /// The ledger's last state, for whoever compares it with a client's count after a stop.
     pub fn close_the_books(&self) {
         let accepted: u64 = self.cores.iter().map(|core| core.accepted_in_all()).sum();
@@ -115,7 +138,7 @@ impl Response {
 impl From<&Reject> for Response {
     fn from(reject: &Reject) -> Self {
         let response = Response::json(reject.reason.answer().status, reject.to_json());
-        if reject.reason.is_overload() {
+        if reject.reason.is_temporary() {
             let seconds = crate::limits::RETRY_AFTER_SECONDS;
             return response.with("Retry-After", seconds.to_string());
         }

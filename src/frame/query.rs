@@ -3,6 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::view::ViewError;
+use crate::percent;
 
 /// The query as the fields of a `view` object: `n` a number, `exprs` a list, else text.
 pub(super) fn fields(query: &str) -> Result<Map<String, Value>, ViewError> {
@@ -41,23 +42,9 @@ fn split_exprs(text: &str) -> Vec<&str> {
     .collect()
 }
 
-/// `%41` and `+` as forms write them. `at` is where `text` begins in the query.
+/// `at` is where `text` begins in the query.
 fn decode(text: &str, at: usize) -> Result<String, ViewError> {
-    let mut out = Vec::with_capacity(text.len());
-    let mut bytes = text.bytes().enumerate();
-    while let Some((offset, byte)) = bytes.next() {
-        out.push(match byte {
-            b'+' => b' ',
-            b'%' => {
-                let mut digit = || char::from(bytes.next()?.1).to_digit(16);
-                let pair = digit().zip(digit());
-                let (high, low) = pair.ok_or(ViewError::Encoding(at + offset))?;
-                (high * 16 + low) as u8
-            }
-            _ => byte,
-        });
-    }
-    String::from_utf8(out).map_err(|_| ViewError::Encoding(at))
+    percent::decode(text).map_err(|offset| ViewError::Encoding(at + offset))
 }
 
 /// A peer's key on its way into an error message.

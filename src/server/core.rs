@@ -14,15 +14,19 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::spawn_local;
 use tokio::time::{Instant, interval, sleep, timeout};
 
+use crate::auth::Grant;
 use crate::broadcast::Mailbox;
 use crate::connection::memo::Heads;
-use crate::connection::respond::write_date;
+use crate::connection::respond::{self, Manner, write_date};
 use crate::endpoint::{Context, live};
 use crate::limits::{
     ACCEPT_BACKOFF, ACCEPT_BATCH, DRAIN_TIMEOUT, LOPSIDED_CONNECTIONS, READ_BUFFER_BYTES,
     STOP_TIMEOUT, SWEEP_INTERVAL,
 };
+use crate::reject::{Reason, Reject};
+use crate::server::answer::refusal;
 use crate::server::driver;
+use crate::server::tls::{self, Begun, Tls};
 
 /// How far an ordered stop has come; sent to all cores at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -40,6 +44,7 @@ pub(super) struct Core {
     /// Answers of the read at hand.
     pub(super) out: RefCell<Vec<u8>>,
     pub(super) date: RefCell<String>,
+    pub(super) tls: Option<Arc<Tls>>,
     dogs: RefCell<Slab<Rc<Dog>>>,
     draining: Cell<bool>,
     bye: Cell<bool>,
@@ -48,6 +53,7 @@ pub(super) struct Core {
 /// What a core's thread is started with; all of it may cross threads.
 pub(super) struct Seed {
     pub(super) context: Box<dyn FnOnce() -> Context + Send>,
+    pub(super) tls: Option<Arc<Tls>>,
     pub(super) listener: std::net::TcpListener,
     pub(super) mailbox: Arc<Mailbox>,
     pub(super) phase: watch::Receiver<Phase>,
@@ -79,13 +85,14 @@ pub(super) fn run(seed: Seed) -> std::io::Result<()> {
 async fn live_through(seed: Seed) -> std::io::Result<()> {
     let Seed {
         context,
+        tls,
         listener,
         mailbox,
         mut phase,
         handed,
         peers,
     } = seed;
-    let core = Rc::new(Core::new(context()));
+    let core = Rc::new(Core::new(context(), tls));
     let listener = TcpListener::from_std(listener)?;
     let accepting = spawn_local(accept(core.clone(), listener, peers.clone()));
     spawn_local(receive_handed(core.clone(), handed, peers.clone()));
@@ -99,7 +106,7 @@ async fn live_through(seed: Seed) -> std::io::Result<()> {
     core.draining.set(true);
     core.wake_all();
     // Requests under way may still bring samples; after that the ring is closed for good.
-    let quiet = || core.connections() <= core.viewers();
+    let quiet = || core.dogs.borrow().iter().all(|(_, dog)| dog.idle.get());
     wait_until(quiet, DRAIN_TIMEOUT).await;
     core.context.intake.borrow_mut().producer = None;
     // The aggregator answers the last closed ring with the last tick.
@@ -126,7 +133,7 @@ async fn wait_until(done: impl Fn() -> bool, limit: Duration) {
 }
 
 impl Core {
-    fn new(context: Context) -> Self {
+    fn new(context: Context, tls: Option<Arc<Tls>>) -> Self {
         let mut date = String::new();
         write_date(&mut date, crate::clock::wall_ms() / 1000);
         Self {
@@ -135,6 +142,7 @@ impl Core {
             heads: RefCell::default(),
             out: RefCell::new(Vec::with_capacity(READ_BUFFER_BYTES)),
             date: RefCell::new(date),
+            tls,
             dogs: RefCell::default(),
             draining: Cell::new(false),
             bye: Cell::new(false),
@@ -159,8 +167,10 @@ impl Core {
         self.dogs.borrow().len() as u64
     }
 
-    fn viewers(&self) -> u64 {
-        self.context.counters.viewers.get()
+    /// Whether a WebSocket that stands may go on by what let it in.
+    pub(super) fn still_holds(&self, grant: &Grant) -> Result<(), Reject> {
+        let now_ms = self.context.coarse.get().wall_ms;
+        grant.still_holds(&self.context.tokens.borrow(), now_ms)
     }
 
     fn read_clock(&self) {
@@ -246,10 +256,45 @@ fn serve(core: &Rc<Core>, stream: TcpStream, peers: &Peers) {
     let _ = stream.set_nodelay(true);
     let (core, loads, own) = (core.clone(), peers.loads.clone(), peers.own);
     spawn_local(async move {
-        driver::drive(core.clone(), stream).await;
+        match &core.tls.clone() {
+            Some(tls) => serve_tls(&core, tls, stream).await,
+            None => driver::drive(core.clone(), stream).await,
+        }
         core.context.counters.connections.sub(1);
         loads[own].fetch_sub(1, Relaxed);
     });
+}
+
+async fn serve_tls(core: &Rc<Core>, tls: &Tls, stream: TcpStream) {
+    let counters = &core.context.counters;
+    match tls::accept(tls, stream).await {
+        Begun::Secure(stream) => {
+            counters.tls_handshakes.add(1);
+            driver::drive(core.clone(), stream).await;
+        }
+        Begun::Clear(mut stream) => {
+            // Best effort: whoever forgot the s in https learns of it.
+            let answer = refusal(core, &Reason::TlsRequired.into(), "");
+            let mut out = Vec::new();
+            let head = respond::Head {
+                status: answer.status,
+                content_type: answer.content_type,
+                length: answer.body.len(),
+                fields: &answer.fields,
+                date: &core.date.borrow().clone(),
+            };
+            let manner = Manner {
+                head_only: false,
+                keep_alive: false,
+            };
+            respond::head(&mut out, &head, manner);
+            out.extend_from_slice(&answer.body);
+            let _ = stream.try_write(&out);
+            let dog = Watchdog::enrol(core);
+            driver::linger(core, &dog, &mut stream).await;
+        }
+        Begun::Failed => counters.refuse(Reason::TlsHandshake),
+    }
 }
 
 /// One line, best effort: a peer that connects when all is full learns why.
@@ -286,6 +331,7 @@ async fn sweep(core: Rc<Core>) {
     loop {
         every.tick().await;
         core.read_clock();
+        core.context.refresh_tokens();
         let now = core.context.coarse.get();
         if date_s != now.wall_ms / 1000 {
             date_s = now.wall_ms / 1000;
@@ -314,6 +360,8 @@ pub(super) struct Watchdog {
 
 struct Dog {
     deadline_ms: Cell<u64>,
+    /// Brings no samples: a stop need not wait for it.
+    idle: Cell<bool>,
     barks: Cell<bool>,
     waker: RefCell<Option<Waker>>,
 }
@@ -322,6 +370,7 @@ impl Watchdog {
     pub(super) fn enrol(core: &Rc<Core>) -> Self {
         let dog = Rc::new(Dog {
             deadline_ms: Cell::new(u64::MAX),
+            idle: Cell::new(false),
             barks: Cell::new(core.is_stopping()),
             waker: RefCell::new(None),
         });
@@ -343,6 +392,11 @@ impl Watchdog {
             *waker = Some(cx.waker().clone());
         }
         self.dog.barks.replace(false)
+    }
+
+    /// No samples come by this connection: an ordered stop does not wait for it.
+    pub(super) fn holds_nothing_up(&self) {
+        self.dog.idle.set(true);
     }
 
     pub(super) fn arm(&self, deadline_ms: u64) {

@@ -8,15 +8,16 @@ mod answer;
 
 use std::future::poll_fn;
 use std::io;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context as Waiting, Poll, ready};
 
-use tokio::io::{AsyncRead, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::auth::Grant;
+use crate::broadcast::viewer::Dialect;
 use crate::connection::head::Request;
 use crate::connection::http1::{Http1, Step};
+use crate::connection::http2 as preface;
 use crate::connection::respond::{self, Manner};
 use crate::endpoint::query;
 use crate::limits::{
@@ -25,40 +26,52 @@ use crate::limits::{
 };
 use crate::reject::Reason;
 use crate::route;
+use crate::server::answer::{Fields, judge, millis, refusal};
 use crate::server::core::{Core, Watchdog};
-use crate::server::driver::answer::{judge, refusal};
-use crate::server::sockets;
+use crate::server::wire::Wire;
+use crate::server::{http2, sockets};
 
 /// Where a connection goes once HTTP/1.1 is over.
 pub(super) enum Next {
     Done,
     /// Say no more, but read until the peer has seen our last words.
     Linger,
-    IngestSocket,
-    LiveSocket(crate::broadcast::viewer::Dialect),
+    IngestSocket(Grant),
+    LiveSocket(Grant, Dialect),
+    /// The preface of HTTP/2 came; what was read begins with it.
+    Http2,
 }
 
 /// Drives a connection to its end.
-pub(super) async fn drive(core: Rc<Core>, mut stream: TcpStream) {
+pub(super) async fn drive<W>(core: Rc<Core>, mut wire: W)
+where
+    W: Wire + AsyncRead + AsyncWrite + Unpin + 'static,
+{
     let watchdog = Watchdog::enrol(&core);
     let mut http = HttpDriver::new();
-    let next = poll_fn(|cx| http.poll(cx, &core, &watchdog, &mut stream)).await;
+    let next = poll_fn(|cx| http.poll(cx, &core, &watchdog, &mut wire)).await;
     let rest = std::mem::take(&mut http.carry);
     core.context.counters.carry_bytes.sub(http.carried as u64);
     match next {
         Next::Done => {}
-        Next::Linger => linger(&core, &watchdog, &mut stream).await,
-        Next::IngestSocket => Box::pin(sockets::ingest(&core, &watchdog, stream, &rest)).await,
-        Next::LiveSocket(dialect) => {
-            Box::pin(sockets::live(&core, &watchdog, stream, dialect, &rest)).await;
+        Next::Linger => linger(&core, &watchdog, &mut wire).await,
+        Next::IngestSocket(grant) => {
+            Box::pin(sockets::ingest(&core, &watchdog, wire, &grant, &rest)).await;
         }
+        Next::LiveSocket(grant, dialect) => {
+            Box::pin(sockets::live(
+                &core, &watchdog, wire, &grant, dialect, &rest,
+            ))
+            .await;
+        }
+        Next::Http2 => Box::pin(http2::drive(&core, &watchdog, wire, rest)).await,
     }
 }
 
 /// Closes in the order that keeps our last answer readable: FIN, then read and forget, so that no
 /// unread byte turns the close into a reset.
-pub(super) async fn linger(core: &Core, watchdog: &Watchdog, stream: &mut TcpStream) {
-    let _ = socket2::SockRef::from(&*stream).shutdown(std::net::Shutdown::Write);
+pub(super) async fn linger<W: Wire>(core: &Core, watchdog: &Watchdog, wire: &mut W) {
+    wire.finish();
     watchdog.arm(core.now_ms() + millis(LINGER_TIMEOUT));
     let mut left = LINGER_BYTES_MAX;
     poll_fn(|cx| {
@@ -68,7 +81,7 @@ pub(super) async fn linger(core: &Core, watchdog: &Watchdog, stream: &mut TcpStr
             }
             let mut buffer = core.read_buffer.borrow_mut();
             let mut into = ReadBuf::new(&mut buffer);
-            match ready!(Pin::new(&mut *stream).poll_read(cx, &mut into)) {
+            match ready!(wire.poll_read(cx, &mut into)) {
                 Ok(()) if !into.filled().is_empty() => {
                     left = left.saturating_sub(into.filled().len());
                 }
@@ -95,9 +108,6 @@ struct Asked {
     manner: Manner,
     extra: Fields,
 }
-
-/// Fields that an answer has because of who asked.
-type Fields = Vec<(&'static str, String)>;
 
 struct HttpDriver {
     http: Http1,
@@ -133,21 +143,21 @@ impl HttpDriver {
         }
     }
 
-    fn poll(
+    fn poll<W: Wire>(
         &mut self,
         cx: &mut Waiting<'_>,
         core: &Core,
         dog: &Watchdog,
-        stream: &mut TcpStream,
+        wire: &mut W,
     ) -> Poll<Next> {
         if dog.barked(cx)
-            && let Some(next) = self.timed_out(core, dog, stream)
+            && let Some(next) = self.timed_out(core, dog, wire)
         {
             return Poll::Ready(next);
         }
         loop {
-            if !self.backlog.is_empty() {
-                match self.flush(cx, stream) {
+            if !self.backlog.is_empty() || wire.has_unsent() {
+                match self.flush(cx, wire) {
                     Poll::Ready(Ok(())) => {}
                     Poll::Ready(Err(_)) => return Poll::Ready(Next::Done),
                     Poll::Pending if !self.is_clogged(0) && self.next.is_none() => {}
@@ -158,18 +168,18 @@ impl HttpDriver {
                 }
             }
             if self.asked.is_some() {
-                ready!(self.poll_answer(cx, core, dog, stream));
+                ready!(self.poll_answer(cx, core, dog, wire));
                 continue;
             }
             if self.held {
-                self.work(core, stream, &[]);
+                self.work(core, wire, &[]);
                 continue;
             }
             if core.is_stopping() && self.carry.is_empty() && self.next.is_none() {
                 self.next = Some(Next::Linger);
             }
             if self.next.is_some() {
-                if self.backlog.is_empty() {
+                if self.backlog.is_empty() && !wire.has_unsent() {
                     return Poll::Ready(self.next.take().unwrap_or(Next::Done));
                 }
                 continue;
@@ -177,8 +187,8 @@ impl HttpDriver {
             self.guard_reading(core, dog);
             let mut buffer = core.read_buffer.borrow_mut();
             let mut into = ReadBuf::new(&mut buffer);
-            match ready!(Pin::new(&mut *stream).poll_read(cx, &mut into)) {
-                Ok(()) if !into.filled().is_empty() => self.work(core, stream, into.filled()),
+            match ready!(wire.poll_read(cx, &mut into)) {
+                Ok(()) if !into.filled().is_empty() => self.work(core, wire, into.filled()),
                 // A peer that has said all it will may still read: it gets what it asked for.
                 Ok(()) => self.next = Some(Next::Done),
                 Err(_) => return Poll::Ready(Next::Done),
@@ -187,12 +197,12 @@ impl HttpDriver {
     }
 
     /// Waits for the aggregator; then answers, and goes on with the requests behind.
-    fn poll_answer(
+    fn poll_answer<W: Wire>(
         &mut self,
         cx: &mut Waiting<'_>,
         core: &Core,
         dog: &Watchdog,
-        stream: &TcpStream,
+        wire: &mut W,
     ) -> Poll<()> {
         let Some(mut asked) = self.asked.take() else {
             return Poll::Ready(());
@@ -212,14 +222,14 @@ impl HttpDriver {
         let out = &mut *core.out.borrow_mut();
         self.write_response(core, &response, asked.manner, out);
         self.consume(core, &[], out);
-        self.send(stream, out);
+        self.send(wire, out);
         Poll::Ready(())
     }
 
-    fn work(&mut self, core: &Core, stream: &TcpStream, fresh: &[u8]) {
+    fn work<W: Wire>(&mut self, core: &Core, wire: &mut W, fresh: &[u8]) {
         let out = &mut *core.out.borrow_mut();
         self.consume(core, fresh, out);
-        self.send(stream, out);
+        self.send(wire, out);
     }
 
     /// Everything that the bytes at hand ask for, answered into `out`, until too much waits.
@@ -234,6 +244,18 @@ impl HttpDriver {
         let input = if carry.is_empty() { fresh } else { &carry[..] };
         let mut at = 0;
         self.held = false;
+        if self.requests == 0 && preface::begins(input) {
+            // HTTP/2 by prior knowledge (RFC 9113 section 3.3).
+            if preface::is_whole(input) {
+                self.next = Some(Next::Http2);
+            }
+            self.carry = if carry.is_empty() {
+                fresh.to_vec()
+            } else {
+                carry
+            };
+            return self.account(core, out);
+        }
         while at < input.len() && self.asked.is_none() && self.next.is_none() {
             if self.is_clogged(out.len()) {
                 self.held = true;
@@ -242,7 +264,7 @@ impl HttpDriver {
             let mut allow = "";
             let judge = |request: &Request<'_>| {
                 allow = route::allowed(request.path());
-                judge(core, request)
+                judge(core, request).map(|_| ())
             };
             let heads = &mut core.heads.borrow_mut();
             match self.http.receive(&input[at..], heads, judge) {
@@ -297,7 +319,7 @@ impl HttpDriver {
     }
 
     /// One write for all answers of one read; what the socket does not take becomes the backlog.
-    fn send(&mut self, stream: &TcpStream, out: &mut Vec<u8>) {
+    fn send<W: Wire>(&mut self, wire: &mut W, out: &mut Vec<u8>) {
         if !self.backlog.is_empty() {
             // Each byte moves once at most, and what was written does not pile up in front.
             if self.backlog_len() <= self.written {
@@ -305,7 +327,7 @@ impl HttpDriver {
             }
             self.backlog.append(out);
         } else if !out.is_empty() {
-            let written = stream.try_write(out).unwrap_or(0);
+            let written = wire.try_write(out).unwrap_or(0);
             if written < out.len() {
                 self.backlog.extend_from_slice(&out[written..]);
             }
@@ -313,10 +335,13 @@ impl HttpDriver {
         out.clear();
     }
 
-    fn flush(&mut self, cx: &mut Waiting<'_>, stream: &TcpStream) -> Poll<io::Result<()>> {
-        while self.written < self.backlog.len() {
-            ready!(stream.poll_write_ready(cx))?;
-            match stream.try_write(&self.backlog[self.written..]) {
+    fn flush<W: Wire>(&mut self, cx: &mut Waiting<'_>, wire: &mut W) -> Poll<io::Result<()>> {
+        while self.written < self.backlog.len() || wire.has_unsent() {
+            ready!(wire.poll_writable(cx))?;
+            if self.written == self.backlog.len() {
+                continue;
+            }
+            match wire.try_write(&self.backlog[self.written..]) {
                 Ok(written) => self.written += written,
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
                 Err(e) => return Poll::Ready(Err(e)),
@@ -368,7 +393,7 @@ impl HttpDriver {
 
     /// The deadline passed, or the node stops. None: there is more time, if only for what waits to
     /// be sent before `next`.
-    fn timed_out(&mut self, core: &Core, dog: &Watchdog, stream: &TcpStream) -> Option<Next> {
+    fn timed_out<W: Wire>(&mut self, core: &Core, dog: &Watchdog, wire: &mut W) -> Option<Next> {
         if core.is_stopping() && self.waits == Waits::Idle {
             self.next = Some(Next::Linger);
             return None;
@@ -391,7 +416,7 @@ impl HttpDriver {
                 let mut out = Vec::new();
                 let refusal = refusal(core, &Reason::TooSlow.into(), "");
                 self.write_response(core, &refusal, manner, &mut out);
-                self.send(stream, &mut out);
+                self.send(wire, &mut out);
                 self.next = Some(Next::Linger);
             }
         }
@@ -402,10 +427,6 @@ impl HttpDriver {
         let due = elapsed_ms * BODY_BYTES_PER_SECOND_MIN / 1_000;
         elapsed_ms < millis(BODY_TIMEOUT) && due <= self.carry.len() as u64
     }
-}
-
-pub(super) fn millis(duration: std::time::Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
@@ -420,13 +441,13 @@ mod tests {
         let runtime = builder.enable_all().build().unwrap();
         runtime.block_on(async {
             let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-            let connecting = TcpStream::connect(listener.local_addr().unwrap());
+            let connecting = tokio::net::TcpStream::connect(listener.local_addr().unwrap());
             let (_client, accepted) = tokio::join!(connecting, listener.accept());
-            let (stream, mut driver) = (accepted.unwrap().0, HttpDriver::new());
+            let (mut stream, mut driver) = (accepted.unwrap().0, HttpDriver::new());
             driver.backlog = vec![0; 1_000];
             for _ in 0..1_000 {
                 driver.written += 900;
-                driver.send(&stream, &mut vec![0; 900]);
+                driver.send(&mut stream, &mut vec![0; 900]);
                 assert_eq!(driver.backlog_len(), 1_000);
             }
             assert!(driver.backlog.len() <= 3_000, "{}", driver.backlog.len());

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::limits::{CONNECTIONS_FD_PERCENT, LISTEN_BACKLOG};
+use crate::limits::{CONNECTIONS_FD_PERCENT, LISTEN_BACKLOG, TCP_USER_TIMEOUT};
 
 /// One listener per core on the same address, all bound before any serves: the kernel spreads
 /// connections by a hash over those that listen. Port 0 is chosen once, for all.
@@ -41,6 +41,8 @@ fn listen(address: SocketAddr, cores: usize) -> io::Result<TcpListener> {
     }
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
+    // Inherited by what is accepted.
+    socket.set_tcp_user_timeout(Some(TCP_USER_TIMEOUT))?;
     socket.listen(i32::try_from(LISTEN_BACKLOG).unwrap_or(i32::MAX))?;
     Ok(socket.into())
 }

@@ -1,17 +1,23 @@
 //! Boot, and its mirror, stop.
 
+mod answer;
 mod core;
 mod driver;
+mod http2;
 mod listener;
 mod sockets;
+pub mod tls;
+mod wire;
 
+use std::cell::RefCell;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::mpsc::sync_channel;
+use std::sync::{Arc, RwLock};
 use std::thread::{self, JoinHandle};
 
+use thiserror::Error;
 use tokio::sync::{mpsc, watch};
 
 use crate::aggregator::{self, Inputs};
@@ -20,7 +26,7 @@ use crate::broadcast::{Hub, Mailbox};
 use crate::catalog::Catalog;
 use crate::catalog::lookup::Lookup;
 use crate::clock::Clock;
-use crate::config::Settings;
+use crate::config::{Settings, SettingsError};
 use crate::endpoint::ingest::Intake;
 use crate::endpoint::{Context, Shared};
 use crate::frame::views::Views;
@@ -28,6 +34,7 @@ use crate::limits::{HANDOVER_QUEUE, QUESTIONS_MAX, RING_CAPACITY};
 use crate::observe::{Aggregated, Counters};
 use crate::ring::{Producer, ring};
 use crate::server::core::{Peers, Phase, Seed};
+use crate::server::tls::{Tls, TlsError};
 
 /// A node that runs. Dropping it does not stop it; [`Server::stop`] does.
 pub struct Server {
@@ -36,12 +43,36 @@ pub struct Server {
     stopping: Arc<AtomicBool>,
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<io::Result<()>>>,
+    settings: Settings,
+    tls: Option<Arc<Tls>>,
+}
+
+/// Why a node did not start, or did not take its files again.
+#[derive(Debug, Error)]
+pub enum StartError {
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    #[error("{0}")]
+    Io(#[from] io::Error),
+}
+
+/// What each core gets a share of.
+struct Parts {
+    producers: Vec<Producer>,
+    listeners: Vec<std::net::TcpListener>,
+    connections_max: usize,
+    tls: Option<Arc<Tls>>,
 }
 
 impl Server {
     /// Binds, starts every thread, and gives back a node that answers.
-    pub fn start(settings: &Settings) -> io::Result<Self> {
+    pub fn start(settings: &Settings) -> Result<Self, StartError> {
         let cores = settings.cores;
+        let tokens = settings.read_tokens()?;
+        let tls = settings.identity.clone().map(Tls::new).transpose()?;
+        let tls = tls.map(Arc::new);
         let connections_max = listener::raise_open_files();
         let (address, listeners) = listener::bind(settings.listen, cores)?;
         let (questions, asked) = sync_channel(QUESTIONS_MAX);
@@ -54,6 +85,8 @@ impl Server {
             cores: counters,
             aggregated: Arc::new(Aggregated::default()),
             origins: Origins::new(settings.allow_origin.clone()),
+            tokens: RwLock::new(Arc::new(tokens)),
+            secure: tls.is_some(),
             tick_ms: settings.tick_ms(),
             boot: boot_id(),
             stopping: AtomicBool::new(false),
@@ -77,14 +110,13 @@ impl Server {
             aggregator::run(inputs);
             Ok(())
         })?];
-        let seeds = seeds(
-            &shared,
+        let parts = Parts {
             producers,
             listeners,
-            &mailboxes,
-            &phase,
             connections_max,
-        );
+            tls: tls.clone(),
+        };
+        let seeds = seeds(&shared, parts, &mailboxes, &phase);
         for (number, seed) in seeds.into_iter().enumerate() {
             let pin = settings.pins.get(number).copied();
             threads.push(spawn(&format!("core-{number}"), pin, move || {
@@ -97,7 +129,18 @@ impl Server {
             stopping,
             shared,
             threads,
+            settings: settings.clone(),
+            tls,
         })
+    }
+
+    /// Reads the certificate and the tokens again; what cannot be read stays as it was.
+    pub fn reload(&self) -> Result<(), StartError> {
+        if let Some(tls) = &self.tls {
+            tls.reload()?;
+        }
+        self.shared.set_tokens(self.settings.read_tokens()?);
+        Ok(())
     }
 
     /// Refuse, drain, last frame, `bye`; done within [`crate::limits::STOP_TIMEOUT`].
@@ -124,12 +167,16 @@ impl Server {
 
 fn seeds(
     shared: &Arc<Shared>,
-    producers: Vec<Producer>,
-    listeners: Vec<std::net::TcpListener>,
+    parts: Parts,
     mailboxes: &[Arc<Mailbox>],
     phase: &watch::Sender<Phase>,
-    connections_max: usize,
 ) -> Vec<Seed> {
+    let Parts {
+        producers,
+        listeners,
+        connections_max,
+        tls,
+    } = parts;
     let cores = listeners.len();
     let (hand, handed): (Vec<_>, Vec<_>) =
         (0..cores).map(|_| mpsc::channel(HANDOVER_QUEUE)).unzip();
@@ -152,6 +199,7 @@ fn seeds(
         let (mailbox, phase) = (Arc::clone(mailbox), phase.subscribe());
         Seed {
             context: Box::new(context),
+            tls: tls.clone(),
             listener,
             mailbox,
             phase,
@@ -167,13 +215,16 @@ fn context(shared: Arc<Shared>, own: usize, producer: Producer) -> impl FnOnce()
     move || {
         let counters = shared.cores[own].clone();
         let lookup = Lookup::new(shared.catalog.clone());
-        Context {
+        let context = Context {
             hub: Hub::new(counters.clone()),
             intake: Intake::new(producer, lookup).into(),
             coarse: shared.clock.now().into(),
+            tokens: RefCell::default(),
             counters,
             shared,
-        }
+        };
+        context.refresh_tokens();
+        context
     }
 }
 

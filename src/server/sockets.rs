@@ -1,37 +1,43 @@
 //! WebSocket connections on their core: ingest streams, and viewers.
 
 use std::future::poll_fn;
-use std::io::{self, IoSlice, Write};
-use std::pin::Pin;
+use std::io::{self, Write};
 use std::rc::Rc;
 use std::task::{Context as Waiting, Poll, ready};
 
 use bytes::Bytes;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::io::ReadBuf;
 
-use crate::broadcast::outbox::Sink;
+use crate::auth::Grant;
 use crate::broadcast::viewer::{Dialect, Viewer};
-use crate::connection::websocket::{Message, Socket, Status};
+use crate::connection::websocket::{Bounds, Message, Socket, Status};
 use crate::endpoint::ingest::Acknowledged;
 use crate::endpoint::live;
 use crate::frame::websocket::append_text;
 use crate::limits::{
     CLOSE_TIMEOUT, INGEST_MESSAGE_BYTES_MAX, PING_INTERVAL, PONG_TIMEOUT, VIEWER_MESSAGE_BYTES_MAX,
-    VIEWER_SEND_BUFFER_BYTES, WEBSOCKET_OUT_BYTES_MAX,
+    WEBSOCKET_OUT_BYTES_MAX,
 };
 use crate::reject::{Reason, Reject};
+use crate::server::answer::millis;
 use crate::server::core::{Core, Watchdog};
-use crate::server::driver::{linger, millis};
+use crate::server::driver::linger;
+use crate::server::wire::Wire;
 
 /// An empty ping; the peer's pong shows that it lives.
 const PING: &[u8] = &[0x89, 0x00];
 
 /// A stream of documents.
-pub(super) async fn ingest(core: &Core, dog: &Watchdog, mut stream: TcpStream, rest: &[u8]) {
+pub(super) async fn ingest<W: Wire>(
+    core: &Core,
+    dog: &Watchdog,
+    mut wire: W,
+    grant: &Grant,
+    rest: &[u8],
+) {
     let mut driver = IngestDriver {
-        socket: Socket::new(INGEST_MESSAGE_BYTES_MAX),
+        grant: grant.clone(),
+        socket: Socket::new(Bounds::new(INGEST_MESSAGE_BYTES_MAX)),
         backlog: Vec::new(),
         heard_ms: core.now_ms(),
         over: false,
@@ -39,14 +45,15 @@ pub(super) async fn ingest(core: &Core, dog: &Watchdog, mut stream: TcpStream, r
     driver.hear(core, rest);
     // HTTP's deadline was longer than a ping may be late.
     dog.arm(core.now_ms() + millis(PING_INTERVAL));
-    poll_fn(|cx| driver.poll(cx, core, dog, &mut stream)).await;
+    poll_fn(|cx| driver.poll(cx, core, dog, &mut wire)).await;
     if driver.over {
         // What is unread would reset the connection, and the peer might not see our close.
-        linger(core, dog, &mut stream).await;
+        linger(core, dog, &mut wire).await;
     }
 }
 
 struct IngestDriver {
+    grant: Grant,
     socket: Socket,
     /// Acknowledgements and control replies the socket has not taken.
     backlog: Vec<u8>,
@@ -55,40 +62,45 @@ struct IngestDriver {
 }
 
 impl IngestDriver {
-    fn poll(
+    fn poll<W: Wire>(
         &mut self,
         cx: &mut Waiting<'_>,
         core: &Core,
         dog: &Watchdog,
-        stream: &mut TcpStream,
+        wire: &mut W,
     ) -> Poll<()> {
         if dog.barked(cx) && self.timed_out(core, dog) {
             return Poll::Ready(());
         }
         loop {
-            if !self.backlog.is_empty() {
-                match Pin::new(&mut *stream).poll_write(cx, &self.backlog) {
-                    Poll::Ready(Ok(written)) if 0 < written => {
-                        self.backlog.drain(..written);
-                        continue;
-                    }
-                    Poll::Ready(_) => return Poll::Ready(()),
-                    Poll::Pending if WEBSOCKET_OUT_BYTES_MAX < self.backlog.len() => {
-                        return Poll::Pending;
-                    }
-                    Poll::Pending => {}
+            match self.flush(cx, wire) {
+                Poll::Ready(Err(_)) => return Poll::Ready(()),
+                Poll::Ready(Ok(())) if self.over => return Poll::Ready(()),
+                Poll::Pending if WEBSOCKET_OUT_BYTES_MAX < self.backlog.len() => {
+                    return Poll::Pending;
                 }
-            } else if self.over {
-                return Poll::Ready(());
+                _ => {}
             }
             let mut buffer = core.read_buffer.borrow_mut();
             let mut into = ReadBuf::new(&mut buffer);
-            match ready!(Pin::new(&mut *stream).poll_read(cx, &mut into)) {
+            match ready!(wire.poll_read(cx, &mut into)) {
                 Ok(()) if !into.filled().is_empty() => self.hear(core, into.filled()),
                 _ => return Poll::Ready(()),
             }
             dog.arm_within(core.now_ms() + millis(PING_INTERVAL));
         }
+    }
+
+    /// Ready once nothing waits in this process.
+    fn flush<W: Wire>(&mut self, cx: &mut Waiting<'_>, wire: &mut W) -> Poll<io::Result<()>> {
+        while !self.backlog.is_empty() || wire.has_unsent() {
+            match wire.try_write(&self.backlog) {
+                Ok(written) if 0 < written => drop(self.backlog.drain(..written)),
+                Err(e) if e.kind() != io::ErrorKind::WouldBlock => return Poll::Ready(Err(e)),
+                _ => ready!(wire.poll_writable(cx))?,
+            }
+        }
+        Poll::Ready(Ok(()))
     }
 
     fn hear(&mut self, core: &Core, input: &[u8]) {
@@ -99,7 +111,7 @@ impl IngestDriver {
             .socket
             .receive(input, self.heard_ms, &mut self.backlog, |message, out| {
                 let Message::Text(text) = message else {
-                    let binary = matches!(message, Message::Binary);
+                    let binary = matches!(message, Message::Binary(_));
                     return if binary {
                         Err(Reason::BinaryIngest.into())
                     } else {
@@ -107,8 +119,11 @@ impl IngestDriver {
                     };
                 };
                 let ack_ts = context.coarse.get().wall_ms;
-                let taken = intake.message(context, text, |ack| acknowledge(out, ack, ack_ts));
+                let taken = intake.message(context, &self.grant, text, |ack| {
+                    acknowledge(out, ack, ack_ts);
+                });
                 if let Err((reject, seq)) = taken {
+                    context.counters.refuse(reject.reason);
                     refuse(out, &reject, seq);
                 }
                 Ok(())
@@ -122,7 +137,7 @@ impl IngestDriver {
     }
 
     fn close(&mut self, core: &Core, reject: &Reject) {
-        core.context.counters.refusals.add(1);
+        core.context.counters.refuse(reject.reason);
         let answer = reject.reason.answer();
         self.socket
             .close(answer.close_code, answer.text, &mut self.backlog);
@@ -147,6 +162,10 @@ impl IngestDriver {
             return false;
         }
         dog.arm(now_ms + millis(PING_INTERVAL));
+        if let Err(reject) = core.still_holds(&self.grant) {
+            self.close(core, &reject);
+            return false;
+        }
         if millis(PONG_TIMEOUT) < now_ms.saturating_sub(self.heard_ms) {
             return true;
         }
@@ -181,35 +200,29 @@ fn refuse(out: &mut Vec<u8>, reject: &Reject, seq: Option<u64>) {
     });
 }
 
-impl Sink for OwnedWriteHalf {
-    fn try_write(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.try_write_vectored(slices)
-    }
-}
-
 /// A dashboard. The hub writes its frames; this task reads, and finishes what the socket did not
 /// take at once.
-pub(super) async fn live(
+pub(super) async fn live<W: Wire>(
     core: &Rc<Core>,
     dog: &Watchdog,
-    stream: TcpStream,
+    wire: W,
+    grant: &Grant,
     dialect: Dialect,
     rest: &[u8],
 ) {
-    // Small on purpose: what waits in the kernel is old by the time it is seen.
-    let _ = socket2::SockRef::from(&stream).set_send_buffer_size(VIEWER_SEND_BUFFER_BYTES);
-    let (mut read, write) = stream.into_split();
-    let write = Rc::new(write);
+    dog.holds_nothing_up();
+    let (mut wire, sink) = wire.share();
     let context = &core.context;
     let viewer = Rc::new(Viewer::new(
-        write.clone(),
+        sink,
         context.shared.views.clone(),
         context.counters.clone(),
         dialect,
         core.now_ms(),
     ));
     let mut driver = ViewerDriver {
-        socket: Socket::new(VIEWER_MESSAGE_BYTES_MAX),
+        grant: grant.clone(),
+        socket: Socket::new(Bounds::new(VIEWER_MESSAGE_BYTES_MAX)),
         viewer: viewer.clone(),
         heard_ms: core.now_ms(),
         over: false,
@@ -223,8 +236,9 @@ pub(super) async fn live(
     };
     driver.hear(core, dog, rest);
     dog.arm(core.now_ms() + millis(PING_INTERVAL));
-    poll_fn(|cx| driver.poll(cx, core, dog, &mut read, &write)).await;
+    poll_fn(|cx| driver.poll(cx, core, dog, &mut wire)).await;
     drop(membership);
+    wire.finish();
 }
 
 struct Membership {
@@ -239,6 +253,7 @@ impl Drop for Membership {
 }
 
 struct ViewerDriver {
+    grant: Grant,
     socket: Socket,
     viewer: Rc<Viewer>,
     heard_ms: u64,
@@ -246,32 +261,31 @@ struct ViewerDriver {
 }
 
 impl ViewerDriver {
-    fn poll(
+    fn poll<W: Wire>(
         &mut self,
         cx: &mut Waiting<'_>,
         core: &Core,
         dog: &Watchdog,
-        read: &mut OwnedReadHalf,
-        write: &OwnedWriteHalf,
+        wire: &mut W,
     ) -> Poll<()> {
         self.viewer.wakes(cx.waker());
         if dog.barked(cx) && self.timed_out(core, dog) {
             return Poll::Ready(());
         }
         loop {
-            while self.viewer.has_waiting() {
-                match write.as_ref().poll_write_ready(cx) {
+            while self.viewer.has_waiting() || wire.has_unsent() {
+                match wire.poll_writable(cx) {
                     Poll::Pending => break,
                     Poll::Ready(Ok(())) if self.viewer.flush(core.now_ms()).is_ok() => {}
                     Poll::Ready(_) => return Poll::Ready(()),
                 }
             }
-            if self.over && !self.viewer.has_waiting() {
+            if self.over && !self.viewer.has_waiting() && !wire.has_unsent() {
                 return Poll::Ready(());
             }
             let mut buffer = core.read_buffer.borrow_mut();
             let mut into = ReadBuf::new(&mut buffer);
-            match ready!(Pin::new(&mut *read).poll_read(cx, &mut into)) {
+            match ready!(wire.poll_read(cx, &mut into)) {
                 Ok(()) if !into.filled().is_empty() => self.hear(core, dog, into.filled()),
                 _ => return Poll::Ready(()),
             }
@@ -305,7 +319,7 @@ impl ViewerDriver {
     fn close(&mut self, core: &Core, dog: &Watchdog, reason: Reason) {
         let (answer, mut out) = (reason.answer(), Vec::new());
         if reason != Reason::Stopping {
-            core.context.counters.refusals.add(1);
+            core.context.counters.refuse(reason);
         }
         self.socket.close(answer.close_code, answer.text, &mut out);
         if reason == Reason::Stopping {
@@ -332,6 +346,10 @@ impl ViewerDriver {
             return false;
         }
         dog.arm(now_ms + millis(PING_INTERVAL) / 4);
+        if let Err(reject) = core.still_holds(&self.grant) {
+            self.close(core, dog, reject.reason);
+            return false;
+        }
         match self.viewer.overdue(now_ms) {
             // Its socket takes nothing, so no close frame would arrive either.
             Some(Reason::StalledViewer) => return true,

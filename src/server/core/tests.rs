@@ -65,6 +65,8 @@ impl Rig {
             cores: vec![Arc::default()],
             aggregated: Arc::default(),
             origins: crate::auth::Origins::default(),
+            tokens: std::sync::RwLock::default(),
+            secure: false,
             tick_ms: 100,
             boot: "boot".to_owned(),
             stopping: false.into(),
@@ -77,6 +79,7 @@ impl Rig {
             wall_ms: 0,
         };
         let context = Context {
+            tokens: RefCell::default(),
             hub: crate::broadcast::Hub::new(counters.clone()),
             intake: Intake::new(producer, lookup).into(),
             coarse: now.into(),
@@ -84,7 +87,7 @@ impl Rig {
             shared,
         };
         Rig {
-            core: Rc::new(Core::new(context)),
+            core: Rc::new(Core::new(context, None)),
             questions,
             _ring: ring,
         }
@@ -108,7 +111,7 @@ impl Rig {
     /// Time passes, and the sweep sees who is late.
     async fn wait(&self, time: Duration) {
         let mut now = self.core.context.coarse.get();
-        now.mono_ms += driver::millis(time);
+        now.mono_ms += crate::server::answer::millis(time);
         self.core.context.coarse.set(now);
         for (_, dog) in self.core.dogs.borrow().iter() {
             if dog.is_due(now.mono_ms) {
@@ -352,6 +355,9 @@ fn a_refused_viewer_cannot_stay() {
             rig.wait(crate::limits::CLOSE_TIMEOUT * 3 / 5).await;
         }
         assert_eq!(rig.core.connections(), 0);
-        assert_eq!(rig.core.context.counters.refusals.get(), 1);
+        assert_eq!(
+            rig.core.context.counters.refused(Reason::WebSocketProtocol),
+            1
+        );
     });
 }

@@ -1,16 +1,16 @@
-//! What one request is answered: the endpoints' words, HTTP/1.1's manner.
+//! An answer in HTTP/1.1's manner.
 
 use crate::connection::head::{Method, Request};
 use crate::connection::respond::{self, Manner};
 use crate::connection::websocket;
-use crate::endpoint::ingest::Post;
-use crate::endpoint::{Reply, Response, dashboard, ingest, live, ops, query};
+use crate::endpoint::{Reply, Response};
 use crate::limits::REQUESTS_PER_CONNECTION_MAX;
 use crate::observe::Protocol;
-use crate::reject::{Reason, Reject};
-use crate::route::{self, Endpoint};
+use crate::reject::Reject;
+use crate::route;
+use crate::server::answer::{Outcome, call, extra_fields, refusal};
 use crate::server::core::Core;
-use crate::server::driver::{Asked, Fields, HttpDriver, Next, Waits};
+use crate::server::driver::{Asked, HttpDriver, Next, Waits};
 
 impl HttpDriver {
     pub(super) fn answer(
@@ -34,36 +34,18 @@ impl HttpDriver {
         if !keep_alive {
             self.next = Some(Next::Linger);
         }
-        let mut extra = extra_fields(core, request, keep_alive);
-        let replied = match route::route(request) {
-            // A page of another origin may not push through its reader's browser.
-            Ok(Endpoint::Ingest) if core.context.shared.origins.check(request).is_err() => {
-                Err(Reason::ForeignOrigin.into())
+        let mut extra = extra_fields(core, request);
+        if keep_alive && request.minor == 0 {
+            // HTTP/1.0 must be told that the connection stays.
+            extra.push(("Connection", "keep-alive".to_owned()));
+        }
+        let outcome = call(core, request, body, Protocol::Http1);
+        let mut response = match outcome.and_then(|outcome| self.switch(request, outcome, out)) {
+            Ok(None) => return,
+            Ok(Some(Outcome::Accepted(samples))) if extra.is_empty() => {
+                return respond::accepted(out, samples, &core.date.borrow(), keep_alive);
             }
-            Ok(Endpoint::Ingest) => {
-                let post = Post {
-                    protocol: Protocol::Http1,
-                    content_type: request.content_type,
-                    content_encoding: request.content_encoding,
-                    body,
-                };
-                match core.context.intake.borrow_mut().post(&core.context, &post) {
-                    Ok(samples) if extra.is_empty() => {
-                        return respond::accepted(out, samples, &core.date.borrow(), keep_alive);
-                    }
-                    Ok(samples) => {
-                        let body = format!("{{\"accepted\":{samples}}}");
-                        Ok(Some(Reply::Now(Response::json(201, body))))
-                    }
-                    Err(reject) => Err(reject),
-                }
-            }
-            Ok(endpoint) => self.reply(core, request, endpoint, out),
-            Err(reject) => Err(reject),
-        };
-        let mut response = match replied {
-            Ok(Some(Reply::Now(response))) => response,
-            Ok(Some(Reply::Later(question))) => {
+            Ok(Some(Outcome::Reply(Reply::Later(question)))) => {
                 let asked = Asked {
                     question,
                     manner,
@@ -72,7 +54,7 @@ impl HttpDriver {
                 self.asked = Some(Box::new(asked));
                 return;
             }
-            Ok(None) => return,
+            Ok(Some(outcome)) => outcome.into_response(),
             Err(reject) => refusal(core, &reject, route::allowed(request.path())),
         };
         response.fields.append(&mut extra);
@@ -80,41 +62,25 @@ impl HttpDriver {
     }
 
     /// None: the connection now speaks WebSocket, and `out` says so.
-    fn reply(
+    fn switch(
         &mut self,
-        core: &Core,
         request: &Request<'_>,
-        endpoint: Endpoint,
+        outcome: Outcome,
         out: &mut Vec<u8>,
-    ) -> Result<Option<Reply>, Reject> {
-        let context = &core.context;
-        let response = match endpoint {
-            Endpoint::Snapshot => return query::snapshot(context, request.query()).map(Some),
-            Endpoint::Hosts => return query::hosts(context, request.if_none_match).map(Some),
-            Endpoint::Offenders => ops::offenders(context),
-            Endpoint::Health => ops::health(),
-            Endpoint::Ready => ops::ready(context),
-            Endpoint::Metrics => ops::metrics(context),
-            Endpoint::Dashboard => dashboard::file(request)?,
-            Endpoint::Options(allow) => Response::empty(204).with("Allow", allow),
-            Endpoint::IngestSocket => {
-                context.shared.origins.check(request)?;
-                let accept = websocket::accept_key(request)?;
-                respond::switching(out, &accept, None);
-                self.next = Some(Next::IngestSocket);
-                return Ok(None);
-            }
-            Endpoint::LiveSocket => {
-                context.shared.origins.check(request)?;
-                let accept = websocket::accept_key(request)?;
-                let (dialect, protocol) = live::negotiate(request)?;
-                respond::switching(out, &accept, protocol);
-                self.next = Some(Next::LiveSocket(dialect));
-                return Ok(None);
-            }
-            Endpoint::Ingest => Response::empty(204),
+    ) -> Result<Option<Outcome>, Reject> {
+        let (next, protocol) = match outcome {
+            Outcome::IngestSocket { grant, protocol } => (Next::IngestSocket(grant), protocol),
+            Outcome::LiveSocket {
+                grant,
+                dialect,
+                protocol,
+            } => (Next::LiveSocket(grant, dialect), protocol),
+            other => return Ok(Some(other)),
         };
-        Ok(Some(Reply::Now(response)))
+        let accept = websocket::accept_key(request)?;
+        respond::switching(out, &accept, protocol);
+        self.next = Some(next);
+        Ok(None)
     }
 
     pub(super) fn write_response(
@@ -137,56 +103,4 @@ impl HttpDriver {
             out.extend_from_slice(&response.body);
         }
     }
-}
-
-/// Refuses by the head alone what would be refused with its body.
-pub(super) fn judge(core: &Core, request: &Request<'_>) -> Result<(), Reject> {
-    let endpoint = route::route(request)?;
-    if core.is_stopping() {
-        return Err(Reason::Stopping.into());
-    }
-    if endpoint == Endpoint::Ingest {
-        core.context.shared.origins.check(request)?;
-        ingest::format(request.content_type)?;
-        ingest::encoding(request.content_encoding)?;
-    }
-    Ok(())
-}
-
-/// Counts a refusal and says it. `allow`: what the path takes.
-pub(super) fn refusal(core: &Core, reject: &Reject, allow: &'static str) -> Response {
-    core.context.counters.refusals.add(1);
-    let response = Response::from(reject);
-    match reject.reason {
-        // RFC 9110 sections 15.5.6 and 15.5.22: both answers must say what would do.
-        Reason::Method => response.with("Allow", allow),
-        Reason::UpgradeRequired => response
-            .with("Connection", "Upgrade")
-            .with("Upgrade", "websocket")
-            .with("Sec-WebSocket-Version", "13"),
-        _ => response,
-    }
-}
-
-/// What most requests need none of: HTTP/1.0 must be told that the connection stays, and CORS is
-/// off but for the origins that were allowed by name.
-fn extra_fields(core: &Core, request: &Request<'_>, keep_alive: bool) -> Fields {
-    let mut extra = Vec::new();
-    if keep_alive && request.minor == 0 {
-        extra.push(("Connection", "keep-alive".to_owned()));
-    }
-    let origins = &core.context.shared.origins;
-    let Some(origin) = request.origin.filter(|origin| origins.allows(origin)) else {
-        return extra;
-    };
-    let origin = String::from_utf8_lossy(origin).into_owned();
-    extra.push(("Access-Control-Allow-Origin", origin));
-    extra.push(("Vary", "Origin".to_owned()));
-    if request.preflight {
-        let methods = route::allowed(request.path()).to_owned();
-        extra.push(("Access-Control-Allow-Methods", methods));
-        let fields = "Content-Type, Content-Encoding".to_owned();
-        extra.push(("Access-Control-Allow-Headers", fields));
-    }
-    extra
 }

@@ -17,17 +17,18 @@ const IMPORTS: &[(&str, &str)] = &[
     ("limits", ""),
     ("clock", ""),
     ("duration", ""),
+    ("percent", ""),
     ("sample", ""),
     // `shim` is what stands in for the standard library under loom.
     ("ring", "sample shim"),
     ("reject", "limits"),
     ("decode", "limits"),
     ("catalog", "sample limits"),
-    ("frame", "sample limits"),
+    ("frame", "percent sample limits"),
     ("observe", "reject limits clock"),
     ("connection", "reject limits"),
-    ("route", "connection reject limits"),
-    ("auth", "connection reject limits"),
+    ("auth", "connection percent reject limits"),
+    ("route", "auth connection reject limits"),
     ("broadcast", "frame observe reject limits clock"),
     (
         "aggregator",
@@ -35,13 +36,13 @@ const IMPORTS: &[(&str, &str)] = &[
     ),
     (
         "endpoint",
-        "aggregator auth broadcast catalog clock connection decode frame limits observe reject \
-         ring route sample",
+        "aggregator auth broadcast catalog clock connection decode frame limits observe percent \
+         reject ring route sample",
     ),
     // The sending side knows the wire, not the server.
     ("agent", "clock duration frame limits"),
-    ("cli", "agent duration"),
-    ("config", "cli limits"),
+    ("cli", "agent auth duration"),
+    ("config", "auth cli limits"),
     ("server", ANY),
     ("run", ANY),
 ];

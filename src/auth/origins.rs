@@ -1,6 +1,4 @@
-//! Who may connect. This version knows no tokens: it serves loopback, or everybody when told to
-//! with `--open`. What it does check is the browser's Origin, so that no foreign page can read the
-//! wall.
+//! Whose pages may talk to the node.
 
 use crate::connection::head::Request;
 use crate::reject::{Reason, Reject};

@@ -1,0 +1,137 @@
+//! The socket under h2: the bytes that were read before h2 took over, a turn's share of reading,
+//! and a meter for floods that h2 does not count.
+
+use std::cell::{Cell, RefCell};
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context as Waiting, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::connection::http2::Meter;
+use crate::limits::HTTP2_TURN_BYTES;
+
+/// What the connection's driver and the socket under h2 both see.
+#[derive(Default)]
+pub(super) struct Gate {
+    meter: RefCell<Meter>,
+    /// Bytes that may still be read in this turn.
+    left: Cell<usize>,
+    pub(super) flooded: Cell<bool>,
+    pub(super) heard_ms: Cell<u64>,
+    pub(super) now_ms: Cell<u64>,
+}
+
+impl Gate {
+    /// A turn begins: the streams had theirs.
+    pub(super) fn open(&self, now_ms: u64) {
+        self.now_ms.set(now_ms);
+        self.left.set(HTTP2_TURN_BYTES);
+    }
+
+    fn heard(&self, bytes: &[u8]) {
+        self.left.set(self.left.get().saturating_sub(bytes.len()));
+        self.heard_ms.set(self.now_ms.get());
+        if !self.meter.borrow_mut().read(bytes, self.now_ms.get()) {
+            self.flooded.set(true);
+        }
+    }
+}
+
+/// A socket that h2 reads and writes.
+pub(super) struct Gated<S> {
+    socket: S,
+    /// Read before it was known that HTTP/2 is spoken; begins with the preface.
+    before: Vec<u8>,
+    at: usize,
+    gate: Rc<Gate>,
+}
+
+/// The preface is no frame.
+const PREFACE_BYTES: usize = 24;
+
+impl<S> Gated<S> {
+    pub(super) fn new(socket: S, before: Vec<u8>, gate: Rc<Gate>) -> Self {
+        gate.heard(before.get(PREFACE_BYTES..).unwrap_or_default());
+        Self {
+            socket,
+            before,
+            at: 0,
+            gate,
+        }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Gated<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Waiting<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.gate.flooded.get() {
+            // The driver sees it too, and ends the connection.
+            return Poll::Pending;
+        }
+        if self.at < self.before.len() {
+            let taken = (self.before.len() - self.at).min(into.remaining());
+            into.put_slice(&self.before[self.at..self.at + taken]);
+            self.at += taken;
+            if self.at == self.before.len() {
+                self.before = Vec::new();
+                self.at = 0;
+            }
+            return Poll::Ready(Ok(()));
+        }
+        if self.gate.left.get() == 0 {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let had = into.filled().len();
+        let read = Pin::new(&mut self.socket).poll_read(cx, into);
+        self.gate.heard(&into.filled()[had..]);
+        read
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Gated<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Waiting<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.socket).poll_write(cx, bytes);
+        self.count(written)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Waiting<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.socket).poll_write_vectored(cx, slices);
+        self.count(written)
+    }
+
+    /// Else h2 copies every frame once more.
+    fn is_write_vectored(&self) -> bool {
+        self.socket.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Waiting<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Waiting<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_shutdown(cx)
+    }
+}
+
+impl<S> Gated<S> {
+    fn count(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(Ok(bytes)) = &written {
+            self.gate.meter.borrow_mut().wrote(*bytes);
+        }
+        written
+    }
+}
