@@ -56,7 +56,7 @@ export class Api {
     }
   }
 
-  /** No form: the wall's policy has none. A cookie that is void is as good as gone. */
+  /** No form: one that fails would take the wall away. A cookie that is void is as good as gone. */
   async signOut(): Promise<void> {
     const { ok, status } = await this.#fetch("/logout", { method: "POST" });
     if (!ok && status !== 401) throw new Error(`Could not sign out (${status})`);
