@@ -26,7 +26,7 @@ const TOP_ROWS = 2 * TOP_SHOWN;
 const STATUS_INTERVAL_MS = 250;
 /** Ages of single metrics are not in binary frames: asked for while a drawer is open. */
 const AGES_INTERVAL_MS = 2_000;
-const FORBIDDEN = "This token may not read (403): sign in with one that has the scope read";
+const FORBIDDEN = "This token may not read (403). Sign in with another one";
 
 export interface WallOutside extends Outside {
   fetch(url: string, init?: RequestInit): Promise<Response>;

@@ -23,6 +23,7 @@ export function TopBar({ wall }: Props): JSX.Element {
       <Connection wall={wall} />
       <Counts wall={wall} />
       <Controls wall={wall} />
+      <SignOut wall={wall} />
     </header>
   );
 }
@@ -109,7 +110,6 @@ function Controls({ wall }: Props): JSX.Element {
   const utc = useStore(wall.store, (s) => s.wish.utc);
   const theme = useStore(wall.store, (s) => s.wish.theme);
   const paused = useStore(wall.store, (s) => s.paused);
-  const tokens = useStore(wall.store, (s) => s.tokens);
   const other = theme === "dark" ? "light" : "dark";
   return (
     <div class="controls">
@@ -139,11 +139,16 @@ function Controls({ wall }: Props): JSX.Element {
       >
         {paused ? "▶ Play" : "Ⅱ Pause"}
       </button>
-      {tokens && (
-        <button type="button" onClick={() => wall.signOut()}>
-          Sign out
-        </button>
-      )}
     </div>
+  );
+}
+
+function SignOut({ wall }: Props): JSX.Element | null {
+  const tokens = useStore(wall.store, (s) => s.tokens);
+  if (!tokens) return null;
+  return (
+    <button type="button" class="leave" onClick={() => wall.signOut()}>
+      Sign out
+    </button>
   );
 }
