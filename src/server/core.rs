@@ -21,7 +21,7 @@ use crate::connection::respond::{self, Manner, write_date};
 use crate::endpoint::{Context, live};
 use crate::limits::{
     ACCEPT_BACKOFF, ACCEPT_BATCH, CARRY_BYTES_MAX, CARRY_SMALL_BODY_BYTES, CARRY_SMALL_BYTES_MAX,
-    DRAIN_TIMEOUT, LOPSIDED_CONNECTIONS, READ_BUFFER_BYTES, STOP_TIMEOUT, SWEEP_INTERVAL,
+    DRAIN_TIMEOUT, LOPSIDED_CONNECTIONS, MIB, READ_BUFFER_BYTES, STOP_TIMEOUT, SWEEP_INTERVAL,
 };
 use crate::observe::Counters;
 use crate::reject::{Reason, Reject};
@@ -326,14 +326,43 @@ async fn broadcast(core: Rc<Core>, mailbox: Arc<Mailbox>, last: watch::Sender<bo
     }
 }
 
+/// After large buffers were freed: has the allocator give their pages back to the system.
+#[derive(Default)]
+struct Purge {
+    carry_bytes: u64,
+    rounds: u32,
+}
+
+impl Purge {
+    /// mimalloc purges when a thread asks for new pages, which a warm core never does by itself; so
+    /// it asks for some, for as many sweeps as make two seconds.
+    fn look(&mut self, core: &Core) {
+        let carry_bytes = core.context.counters.carry_bytes.get();
+        let dropped = self.carry_bytes.saturating_sub(carry_bytes);
+        self.carry_bytes = carry_bytes;
+        let freed = std::mem::take(&mut core.context.intake.borrow_mut().freed_much);
+        if freed || MIB as u64 <= dropped {
+            self.rounds = PURGE_ROUNDS;
+        }
+        if 0 < self.rounds {
+            self.rounds -= 1;
+            drop(std::hint::black_box(Vec::<u8>::with_capacity(MIB)));
+        }
+    }
+}
+
+const PURGE_ROUNDS: u32 = 8;
+
 /// Reads the clock for the core and looks for connections past their deadline.
 async fn sweep(core: Rc<Core>) {
     let mut every = interval(SWEEP_INTERVAL);
     let mut date_s = 0;
+    let mut purge = Purge::default();
     loop {
         every.tick().await;
         core.read_clock();
         core.context.refresh_tokens();
+        purge.look(&core);
         let now = core.context.coarse.get();
         if date_s != now.wall_ms / 1000 {
             date_s = now.wall_ms / 1000;

@@ -17,7 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::auth::Grant;
 use crate::broadcast::viewer::Dialect;
-use crate::connection::head::Request;
+use crate::connection::head::{Method, Request};
 use crate::connection::http1::{Http1, Step};
 use crate::connection::http2 as preface;
 use crate::connection::respond::{self, Manner};
@@ -273,9 +273,10 @@ impl HttpDriver {
                 self.held = true;
                 break;
             }
-            let mut allow = "";
+            let (mut allow, mut head_only) = ("", false);
             let judge = |request: &Request<'_>| {
                 allow = route::allowed(request.path());
+                head_only = request.method == Method::Head;
                 judge(core, request).map(|_| ())
             };
             let heads = &mut core.heads.borrow_mut();
@@ -296,7 +297,7 @@ impl HttpDriver {
                 }
                 Err(reject) => {
                     let manner = Manner {
-                        head_only: false,
+                        head_only,
                         keep_alive: false,
                     };
                     self.write_response(core, &refusal(core, &reject, allow), manner, out);
