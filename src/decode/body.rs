@@ -177,8 +177,9 @@ impl Sink<'_> {
             if MIB < end {
                 // One large buffer rather than each of its halves on the way: what is not written
                 // to is address space alone.
-                self.out
-                    .reserve_exact(INFLATED_BYTES_MAX + 1 - self.out.len());
+                let most = self.input.saturating_mul(INFLATE_RATIO_MAX).max(end);
+                let most = most.min(INFLATED_BYTES_MAX) + 1;
+                self.out.reserve_exact(most.saturating_sub(self.out.len()));
             }
             self.out.resize(end, 0);
         }
