@@ -20,7 +20,7 @@ export function Empty({ wall }: Props): JSX.Element {
       <Line text={curl} />
       <p>This machine’s own CPU, memory, load, disk and network, every second:</p>
       <Line text={`tidewall agent --to ${origin}${flag}`} />
-      {tokens && <p>TOKEN is one with the scope ingest; yours reads.</p>}
+      {tokens && <p>TOKEN stands for a token with the scope ingest.</p>}
     </section>
   );
 }
