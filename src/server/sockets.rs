@@ -264,7 +264,7 @@ pub(super) async fn live<W: Wire>(
         heard_ms: core.now_ms(),
         over: false,
     };
-    if live::welcome(context, &viewer).is_err() {
+    if live::welcome(context, &viewer, grant).is_err() {
         return;
     }
     let membership = Membership {

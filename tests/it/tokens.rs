@@ -98,6 +98,7 @@ fn expected(
         "t-wrong" => refused("token_unknown"),
         "t-all" => (good, ""),
         token if token.strip_prefix("t-") == Some(needs) => (good, ""),
+        _ if is_page => (303, ""),
         _ => (403, "scope"),
     }
 }
@@ -303,6 +304,7 @@ fn a_dashboard_logs_in_and_out() {
     };
     assert_eq!(with("a=b; tidewall=t-read", "/", ""), 200);
     assert_eq!(with("tidewall=t-wrong", "/", ""), 303);
+    assert_eq!(with("tidewall=t-ingest", "/", ""), 303, "no dead end");
     assert_eq!(with("tidewall=t-read", "/metrics", ""), 403);
     let upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
