@@ -11,8 +11,10 @@
     reason = "a test that panics has said what it had to say"
 )]
 
+mod h2;
 mod honest;
 mod http1;
+mod http2;
 mod payload;
 mod peer;
 mod resources;

@@ -86,6 +86,15 @@ impl Peer {
         self.listen(PATIENCE)
     }
 
+    /// Waits for the next bytes, or the end.
+    pub(crate) fn hear(&mut self, until: Instant) {
+        let left = until.saturating_duration_since(Instant::now());
+        let _ = self
+            .stream
+            .set_read_timeout(Some(left.max(Duration::from_millis(1))));
+        self.take(&mut [0; 16 * 1024]);
+    }
+
     /// Reads what is there already.
     pub(crate) fn glance(&mut self) {
         let mut buffer = [0; 16 * 1024];

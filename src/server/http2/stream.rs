@@ -14,14 +14,14 @@ use crate::connection::head::{Method, Request};
 use crate::connection::http2::{self as head, FIELDS};
 use crate::endpoint::{Reply, Response, query};
 use crate::limits::{
-    BODY_BYTES_MAX, BODY_BYTES_PER_SECOND_MIN, BODY_GRACE, BODY_TIMEOUT, CARRY_BYTES_MAX,
-    HTTP2_SEND_BUFFER_BYTES, HTTP2_SMALL_ANSWER_BYTES, WRITE_STALL_TIMEOUT,
+    BODY_BYTES_MAX, BODY_BYTES_PER_SECOND_MIN, BODY_GRACE, BODY_TIMEOUT, HTTP2_SEND_BUFFER_BYTES,
+    HTTP2_SMALL_ANSWER_BYTES, WRITE_BYTES_PER_STALL_MIN, WRITE_STALL_TIMEOUT,
 };
 use crate::observe::Protocol;
 use crate::reject::{Reason, Reject};
 use crate::route;
 use crate::server::answer::{Fields, Outcome, call, extra_fields, judge, millis, refusal};
-use crate::server::core::{Core, Watchdog};
+use crate::server::core::{Core, Held, Watchdog};
 use crate::server::http2::Streams;
 use crate::server::http2::wire::StreamWire;
 use crate::server::sockets;
@@ -46,6 +46,8 @@ pub(super) async fn live(
         body,
         respond,
         dog: None,
+        sent: 0,
+        sent_before: None,
     };
     match stream.run(parts).await {
         Ok(None) => streams.answered(),
@@ -74,6 +76,9 @@ struct Stream {
     respond: SendResponse<Bytes>,
     /// Had from the first wait on: most streams never wait.
     dog: Option<Watchdog>,
+    /// Bytes of the answer that were handed on, and how many when the deadline was set.
+    sent: u64,
+    sent_before: Option<u64>,
 }
 
 /// What an answer needs to know of its request.
@@ -136,7 +141,7 @@ impl Stream {
     /// The body, taken as fast as it comes: what is left with h2 counts against the connection.
     async fn collect(&mut self, parts: &Parts) -> Result<Result<Bytes, Reject>, Gone> {
         let core = self.core.clone();
-        let mut held = Held::new(&core);
+        let mut held = Held::new(&core.context.counters);
         let began_ms = core.now_ms();
         let mut whole = Vec::new();
         loop {
@@ -155,10 +160,11 @@ impl Stream {
             if whole.is_empty() {
                 let declared = parts.headers.get(http::header::CONTENT_LENGTH);
                 let length = declared.and_then(|value| value.to_str().ok()?.parse().ok());
+                // A declared length is believed once something came; it allocates nothing alone.
                 whole.reserve_exact(length.unwrap_or(2 * data.len()).min(BODY_BYTES_MAX));
             }
             whole.extend_from_slice(&data);
-            if CARRY_BYTES_MAX < held.hold(whole.len()) {
+            if !held.hold(whole.capacity()) {
                 return Ok(Err(Reason::Busy.into()));
             }
         }
@@ -258,27 +264,40 @@ impl Stream {
             send.reserve_capacity(body.len().min(HTTP2_SEND_BUFFER_BYTES));
             let room = self.room(&mut send).await?.min(body.len());
             let piece = body.split_to(room);
+            self.sent += room as u64;
             let sent = send.send_data(piece, body.is_empty());
             sent.map_err(|_| Gone::Peer)?;
         }
         Ok(())
     }
 
-    /// What the peer's window lets go now; at least one byte.
+    /// What the peer's window lets go now; at least one byte. A peer that opens it too little and
+    /// too late is given up.
     async fn room(&mut self, send: &mut SendStream<Bytes>) -> Result<usize, Gone> {
         if 0 < send.capacity() {
             return Ok(send.capacity());
         }
         let core = &self.core;
         let dog = self.dog.get_or_insert_with(|| Watchdog::enrol(core));
-        dog.arm(core.now_ms() + millis(WRITE_STALL_TIMEOUT));
-        poll_fn(|cx| match send.poll_capacity(cx) {
-            Poll::Ready(Some(Ok(room))) => Poll::Ready(Ok(room)),
-            Poll::Ready(_) => Poll::Ready(Err(Gone::Peer)),
-            Poll::Pending if dog.barked(cx) && dog.is_due(core.now_ms()) => {
-                Poll::Ready(Err(Gone::Stalled))
+        let (sent, before) = (self.sent, &mut self.sent_before);
+        if before.is_none() {
+            *before = Some(sent);
+            dog.arm(core.now_ms() + millis(WRITE_STALL_TIMEOUT));
+        }
+        poll_fn(|cx| {
+            match send.poll_capacity(cx) {
+                Poll::Ready(Some(Ok(room))) => return Poll::Ready(Ok(room)),
+                Poll::Ready(_) => return Poll::Ready(Err(Gone::Peer)),
+                Poll::Pending => {}
             }
-            Poll::Pending => Poll::Pending,
+            if dog.barked(cx) && dog.is_due(core.now_ms()) {
+                if sent - before.unwrap_or(sent) < WRITE_BYTES_PER_STALL_MIN {
+                    return Poll::Ready(Err(Gone::Stalled));
+                }
+                *before = Some(sent);
+                dog.arm(core.now_ms() + millis(WRITE_STALL_TIMEOUT));
+            }
+            Poll::Pending
         })
         .await
     }
@@ -328,31 +347,4 @@ fn compact(parts: &mut Parts) {
         }
     }
     parts.headers = kept;
-}
-
-/// A body's share of what the core holds of unfinished requests.
-struct Held<'c> {
-    core: &'c Core,
-    bytes: u64,
-}
-
-impl<'c> Held<'c> {
-    fn new(core: &'c Core) -> Self {
-        Self { core, bytes: 0 }
-    }
-
-    /// Gives what the core holds in all.
-    fn hold(&mut self, bytes: usize) -> u64 {
-        let all = &self.core.context.counters.carry_bytes;
-        all.sub(self.bytes);
-        self.bytes = bytes as u64;
-        all.add(self.bytes);
-        all.get()
-    }
-}
-
-impl Drop for Held<'_> {
-    fn drop(&mut self) {
-        self.core.context.counters.carry_bytes.sub(self.bytes);
-    }
 }
