@@ -266,12 +266,11 @@ impl H2 {
             let said = h2.status_of(stream).is_some() || h2.reset_of(stream).is_some();
             said || h2.goaway().is_some()
         });
-        if let Some(status) = self.status_of(stream) {
-            return status.to_string();
-        }
-        match self.reset_of(stream) {
-            Some(code) => format!("RST_STREAM {code}"),
-            None => self.verdict(),
+        match (self.reset_of(stream), self.status_of(stream)) {
+            // NO_ERROR: the answer is whole and the rest of the request not wanted.
+            (Some(code), _) if code != "NO_ERROR" => format!("RST_STREAM {code}"),
+            (_, Some(status)) => status.to_string(),
+            _ => self.verdict(),
         }
     }
 }

@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tungstenite::Message;
 
+use crate::h2::{self, H2};
+use crate::siege::Plan;
 use crate::support::{Http, Live, Node, Random};
 
 /// What part of a siege a request belongs to.
@@ -65,23 +67,25 @@ impl Honest {
         self.failures.lock().unwrap().push(format!("{who}: {what}"));
     }
 
-    /// A server that posts about ten times a second. Odd ones send a head and its body apart, every
-    /// fourth one opens a connection for each request if `reconnect`.
-    pub(crate) fn post(&self, node: &Node, number: usize, reconnect: bool) {
-        let who = format!("server {number}");
+    /// A server that posts about ten times a second. Odd ones send a head and its body apart; of
+    /// each four, the third speaks HTTP/2, and the last opens a connection for each request if it
+    /// may.
+    pub(crate) fn post(&self, node: &Node, plan: &Plan, number: usize) {
         let mut random = Random(number as u64);
-        let mut http = None;
+        let mut way = None;
         while !self.over.load(Relaxed) {
             thread::sleep(Duration::from_millis(50 + random.below(100)));
-            if reconnect && number % 4 == 3 {
-                http = None;
+            if plan.reconnect && number % 4 == 3 {
+                way = None;
             }
             let phase = self.phase.load(Relaxed);
             let began = Instant::now();
-            match post_once(http.take(), node, number, &mut random) {
-                Ok(kept) => http = Some(kept),
+            let value = random.below(100);
+            let body = format!(r#"{{"host":"honest-{number}","metrics":{{"honest":{value}}}}}"#);
+            match post_once(way.take(), node, plan, number, &body) {
+                Ok(kept) => way = Some(kept),
                 Err(what) => {
-                    self.fail(&who, &what);
+                    self.fail(&format!("server {number}"), &what);
                     continue;
                 }
             }
@@ -91,9 +95,11 @@ impl Honest {
     }
 
     /// A dashboard: frames must keep coming. 0 speaks no subprotocol, 1 the text twin, 2 binary.
-    pub(crate) fn watch(&self, node: &Node, dialect: usize) {
+    pub(crate) fn watch(&self, node: &Node, plan: &Plan, dialect: usize) {
         let protocol = [None, Some("tidewall.v1+json"), Some("tidewall.v1")][dialect];
-        let mut live = node.live(protocol);
+        let key = plan.token.map(|token| format!("?key={token}"));
+        let path = format!("/api/live{}", key.unwrap_or_default());
+        let mut live = node.web_socket(&path, protocol);
         if protocol.is_some() {
             live.say(r#"{"op":"sub","id":1,"view":{"kind":"map","metric":"honest","hz":10}}"#);
             live.say(r#"{"op":"sub","id":2,"view":{"kind":"stats","hz":1}}"#);
@@ -133,34 +139,77 @@ impl Honest {
     }
 }
 
+/// A connection that is kept.
+enum Way {
+    Http1(Http),
+    Http2(Box<H2>, u32),
+}
+
 fn post_once(
-    kept: Option<Http>,
+    kept: Option<Way>,
     node: &Node,
+    plan: &Plan,
     number: usize,
-    random: &mut Random,
-) -> Result<Http, String> {
-    let value = random.below(100);
-    let body = format!(r#"{{"host":"honest-{number}","metrics":{{"honest":{value}}}}}"#);
+    body: &str,
+) -> Result<Way, String> {
+    match kept {
+        Some(Way::Http1(http)) => post_http1(http, plan, number, body),
+        Some(Way::Http2(h2, stream)) => post_http2(h2, stream, plan, body),
+        None if number % 4 == 2 => post_http2(Box::new(H2::open(node, &[])), 1, plan, body),
+        None => {
+            let http = node.try_connect().map_err(|error| error.to_string())?;
+            post_http1(http, plan, number, body)
+        }
+    }
+}
+
+fn post_http1(mut http: Http, plan: &Plan, number: usize, body: &str) -> Result<Way, String> {
+    let field = authorization(plan).map(|value| format!("Authorization: {value}\r\n"));
     let head = format!(
-        "POST /api/metrics HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n",
+        "POST /api/metrics HTTP/1.1\r\nHost: x\r\n{}Content-Length: {}\r\n\r\n",
+        field.unwrap_or_default(),
         body.len()
     );
-    let mut http = match kept {
-        Some(http) => http,
-        None => node.try_connect().map_err(|error| error.to_string())?,
-    };
     let sent = if number % 2 == 1 {
         http.send(head.as_bytes()).and_then(|()| {
             thread::sleep(Duration::from_millis(2));
             http.send(body.as_bytes())
         })
     } else {
-        http.send((head + &body).as_bytes())
+        http.send((head + body).as_bytes())
     };
     sent.map_err(|error| error.to_string())?;
     match http.read() {
-        Some(answer) if answer.status == 201 => Ok(http),
+        Some(answer) if answer.status == 201 => Ok(Way::Http1(http)),
         Some(answer) => Err(format!("{} {}", answer.status, answer.body)),
         None => Err("the connection ended without an answer".to_owned()),
     }
+}
+
+fn post_http2(mut h2: Box<H2>, stream: u32, plan: &Plan, body: &str) -> Result<Way, String> {
+    let value = authorization(plan);
+    let field = value
+        .as_ref()
+        .map(|value| ("authorization", value.as_str()));
+    let fields = h2::request("POST", "/api/metrics", field.as_slice());
+    h2.ask(stream, &fields, false);
+    h2.say(&h2::frame(
+        h2::DATA,
+        h2::END_STREAM,
+        stream,
+        body.as_bytes(),
+    ));
+    match h2.fate_of(stream).as_str() {
+        "201" => {
+            h2.acknowledge();
+            h2.forget();
+            Ok(Way::Http2(h2, stream + 2))
+        }
+        fate => Err(format!("over HTTP/2: {fate}")),
+    }
+}
+
+/// The value of the field `Authorization`.
+fn authorization(plan: &Plan) -> Option<String> {
+    plan.token.map(|token| format!("Bearer {token}"))
 }

@@ -141,7 +141,7 @@ fn hpack_bomb() {
         attackers: CONNECTIONS,
         growth_max: CONNECTIONS as u64 * 4 * MIB,
         counter: "tidewall_refusals_total{reason=\"head_too_large\"}",
-        answers: &["431", "held"],
+        answers: &["431", "held", CALM],
         ..PLAN
     };
     besiege(&plan, |field, number| {

@@ -97,7 +97,7 @@ fn compression_bombs() {
         (zs, zstd(b"").repeat(1_000), big),
         // Within every bound, and nonsense: costs what it may cost.
         (gz, gzip(&padded[..30 << 20]), "400 json_syntax"),
-        (gz, gzip(&padded)[..500_000].to_vec(), "400 bad_compression"),
+        (gz, gzip(&padded)[..100_000].to_vec(), "400 bad_compression"),
         (zs, b"no zstd".to_vec(), "400 bad_compression"),
     ];
     besiege(&plan, |field, number| post_all(field, number, &bombs));
@@ -132,14 +132,14 @@ fn json_bombs() {
     let (syntax, shape) = ("400 json_syntax", "422 shape");
     let bombs: Vec<Bomb> = [
         ("[".repeat(7 << 20), syntax),
-        ("{\"a\":".repeat(1 << 20), shape),
+        ("{\"a\":".repeat(1 << 20), syntax),
         (
             format!(
                 r#"{{"host":"a","x":{}1{}}}"#,
                 "[".repeat(1000),
                 "]".repeat(1000)
             ),
-            shape,
+            syntax,
         ),
         (single("1e999"), shape),
         (single("-1e999"), shape),
@@ -266,8 +266,9 @@ fn host_table_readers() {
         name: "Host table of 65,536 long names, not read",
         attackers: 40,
         seconds_min: 3,
-        // One table of 17 MB, shared by all who ask, twice while it is made.
-        growth_max: 96 * MIB,
+        // One table of 14 MB, shared by all who ask, thrice while it grows by doubling; and the same
+        // for the KEY frames of those who watch. Forty copies would be 560 MB.
+        growth_max: 128 * MIB,
         kept_max: 64 * MIB,
         counter: "tidewall_requests_total",
         answers: &["not read"],

@@ -86,6 +86,19 @@ impl Peer {
         self.listen(PATIENCE)
     }
 
+    /// Reads up to so many bytes if they are there.
+    pub(crate) fn sip(&mut self, bytes: usize) {
+        let _ = self.stream.set_nonblocking(true);
+        let _ = self.stream.read(&mut vec![0; bytes]);
+        let _ = self.stream.set_nonblocking(false);
+    }
+
+    /// Whether the node has ended the connection with things unread: a reset. Reads nothing.
+    pub(crate) fn is_broken(&mut self) -> bool {
+        self.ended |= !matches!(self.stream.take_error(), Ok(None));
+        self.ended
+    }
+
     /// Waits for the next bytes, or the end.
     pub(crate) fn hear(&mut self, until: Instant) {
         let left = until.saturating_duration_since(Instant::now());

@@ -10,7 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::honest::{Honest, Latency, Phase};
-use crate::support::{Node, PATIENCE, binary};
+use crate::support::{Node, PATIENCE, binary, eventually};
 use crate::watch::{anonymous_bytes, cpu_ms, open_files};
 
 pub(crate) const KIB: u64 = 1024;
@@ -39,6 +39,8 @@ pub(crate) struct Plan {
     pub(crate) reconnect: bool,
     /// Limit of open files the node is started under.
     pub(crate) files_max: Option<u32>,
+    /// What the honest come in by, with all scopes.
+    pub(crate) token: Option<&'static str>,
 }
 
 /// Nothing in particular. Two things stay after any attack, and are no leak: the buffers a core
@@ -57,6 +59,7 @@ pub(crate) const PLAN: Plan = Plan {
     honest: 0,
     reconnect: true,
     files_max: None,
+    token: None,
 };
 
 /// How long each attack lasts: `ATTACK_SECONDS`.
@@ -133,17 +136,17 @@ pub(crate) fn besiege_node(node: &Node, plan: &Plan, attack: impl Fn(&Field<'_>,
         let _dismissal = Dismissal(&honest);
         for number in 0..posters {
             let honest = &honest;
-            scope.spawn(move || honest.post(node, number, plan.reconnect));
+            scope.spawn(move || honest.post(node, plan, number));
         }
         for dialect in 0..3 {
             let honest = &honest;
-            scope.spawn(move || honest.watch(node, dialect));
+            scope.spawn(move || honest.watch(node, plan, dialect));
         }
         let attacked = watched(node, plan, &honest, attack);
         honest.dismiss();
         attacked.judge(plan, &honest);
     });
-    balance(node);
+    balance(node, plan);
 }
 
 /// Figures of one attack.
@@ -171,7 +174,7 @@ fn watched(
     let cpu_before = cpu_ms(pid);
     thread::sleep(calm);
     let cpu_calm = cpu_ms(pid) - cpu_before;
-    let counted = counter(node, plan.counter);
+    let counted = counter(node, plan, plan.counter);
     let (bytes_before, files_before) = (anonymous_bytes(pid), open_files(pid));
 
     honest.enter(Phase::Attack);
@@ -222,7 +225,7 @@ fn watched(
             open_files(pid),
         ],
         cpu: [percent(cpu_calm, calm), percent(cpu_attack, lasted)],
-        counted: counter(node, plan.counter) - counted,
+        counted: counter(node, plan, plan.counter) - counted,
         lasted,
     }
 }
@@ -322,9 +325,12 @@ impl Attacked {
     }
 }
 
-/// The sum of all lines that begin with `name`, labels and all.
-pub(crate) fn counter(node: &Node, name: &str) -> u64 {
-    let text = node.get("/metrics").body;
+/// The sum of all lines of `/metrics` that begin with `name`, labels and all.
+pub(crate) fn counter(node: &Node, plan: &Plan, name: &str) -> u64 {
+    let field = plan.token.map(|token| format!("X-API-Key: {token}\r\n"));
+    let field = field.unwrap_or_default();
+    let request = format!("GET /metrics HTTP/1.1\r\nHost: x\r\n{field}\r\n");
+    let text = node.connect().ask(&request).unwrap().body;
     let value = |line: &str| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap() as u64;
     let lines = text
         .lines()
@@ -333,9 +339,9 @@ pub(crate) fn counter(node: &Node, name: &str) -> u64 {
 }
 
 /// The ledger adds up whatever happened.
-fn balance(node: &Node) {
-    let total = |what: &str| node.metric(&format!("tidewall_samples_{what}_total"));
-    crate::support::eventually("an exact ledger", || {
+fn balance(node: &Node, plan: &Plan) {
+    let total = |what: &str| counter(node, plan, &format!("tidewall_samples_{what}_total"));
+    eventually("an exact ledger", || {
         total("accepted") == total("aggregated")
             && total("received") == total("accepted") + total("rejected")
     });
