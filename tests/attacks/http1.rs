@@ -135,3 +135,45 @@ fn pipelining_flood() {
         }
     });
 }
+
+/// Bodies that come but for their last bytes, by length and in chunks: what a core holds of them is
+/// bounded, and an honest body that comes in pieces still gets in.
+#[test]
+fn hoarded_bodies() {
+    const CONNECTIONS: usize = 100;
+    let plan = Plan {
+        name: "100 bodies of 8 MiB, all but their end",
+        attackers: CONNECTIONS,
+        seconds_min: 3,
+        // CARRY_BYTES_MAX on each of two cores, and a quarter more for small bodies.
+        growth_max: 2 * (256 + 64) * MIB + 64 * MIB,
+        kept_max: 32 * MIB,
+        counter: "tidewall_refusals_total{reason=\"busy\"}",
+        answers: &["held", "503 busy"],
+        ..PLAN
+    };
+    besiege(&plan, |field, number| {
+        let size = 8 << 20;
+        let (framing, piece) = match number % 2 {
+            0 => (format!("Content-Length: {size}"), " ".repeat(64 * 1024)),
+            _ => (
+                "Transfer-Encoding: chunked".to_owned(),
+                format!("10000\r\n{}\r\n", " ".repeat(64 * 1024)),
+            ),
+        };
+        let mut peer = Peer::connect(field.node).unwrap();
+        peer.say(format!("POST /api/metrics HTTP/1.1\r\nHost: x\r\n{framing}\r\n\r\n").as_bytes());
+        for _ in 0..127 {
+            if peer.say(piece.as_bytes()) == Said::Broken || !peer.heard.is_empty() {
+                break;
+            }
+            peer.glance();
+        }
+        field.rest(Duration::from_secs(3600));
+        peer.glance();
+        field.meets(match peer.verdict().as_str() {
+            "open" => "held".to_owned(),
+            verdict => verdict.trim_end_matches(", open").to_owned(),
+        });
+    });
+}

@@ -24,5 +24,7 @@ mod smuggling;
 #[path = "../it/support.rs"]
 #[allow(dead_code, reason = "shared with another test, which needs the rest")]
 mod support;
+mod tls;
+mod tokens;
 mod watch;
 mod websocket;

@@ -1,7 +1,7 @@
 //! A hostile peer's connection: sends any bytes, and tells how the node took them.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use socket2::{Domain, Socket, Type};
@@ -38,7 +38,11 @@ pub(crate) struct Answered {
 
 impl Peer {
     pub(crate) fn connect(node: &Node) -> std::io::Result<Peer> {
-        Ok(Peer::new(TcpStream::connect(node.address)?))
+        Peer::to(node.address)
+    }
+
+    pub(crate) fn to(address: SocketAddr) -> std::io::Result<Peer> {
+        Ok(Peer::new(TcpStream::connect(address)?))
     }
 
     /// With so small a receive buffer that answers soon wait in the node.

@@ -96,6 +96,10 @@ impl Field<'_> {
 }
 
 pub(crate) fn start(plan: &Plan) -> Node {
+    start_with(plan, &[])
+}
+
+pub(crate) fn start_with(plan: &Plan, more: &[&str]) -> Node {
     let mut command = match plan.files_max {
         None => Command::new(binary()),
         Some(files) => {
@@ -107,7 +111,7 @@ pub(crate) fn start(plan: &Plan) -> Node {
     };
     // With huge pages memory moves in steps of 2 MiB, which hides what is to be seen.
     command.env("MIMALLOC_ALLOW_THP", "0");
-    Node::start_by(command, plan.flags)
+    Node::start_by(command, &[plan.flags, more].concat())
 }
 
 pub(crate) fn besiege(plan: &Plan, attack: impl Fn(&Field<'_>, usize) + Sync) -> Node {

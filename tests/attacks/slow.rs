@@ -9,6 +9,7 @@ use crate::http2::CALM;
 use crate::peer::Peer;
 use crate::siege::{Field, KIB, MIB, PLAN, Plan, besiege, besiege_node, counter, is_long, start};
 use crate::support::PATIENCE;
+use crate::tls::secure;
 use crate::websocket::{BINARY_VIEWER, close_of, header, open, open_on};
 
 #[test]
@@ -24,6 +25,7 @@ fn attacks_that_wait() {
         viewers_that_never_read,
         viewers_that_never_acknowledge,
         sockets_that_never_answer,
+        tls_handshakes_that_never_finish,
     ];
     if is_long() {
         return attacks.iter().for_each(|attack| attack());
@@ -119,18 +121,23 @@ fn slow_body() {
     });
 }
 
-/// The same on streams of HTTP/2.
+/// The same on streams of HTTP/2, which declare more than they bring: what was declared may not
+/// shut out an honest body that comes in pieces.
 fn slow_body_over_http2() {
     let plan = Plan {
-        name: "HTTP/2 slow bodies, 100 streams each",
+        name: "HTTP/2 slow bodies, 100 streams of 8 MiB declared on each connection",
+        attackers: 5,
         seconds_min: 9,
-        answers: &["408"],
+        answers: &["408", "honest 201"],
         // For what it goes on sending on streams that were answered and reset.
         also: &[CALM],
         ..SLOW
     };
-    besiege(&plan, |field, _| {
-        let post = request("POST", "/api/metrics", &[("content-length", "1000000")]);
+    besiege(&plan, |field, number| {
+        if number == 4 {
+            return post_large_bodies(field);
+        }
+        let post = request("POST", "/api/metrics", &[("content-length", "8388608")]);
         while field.goes_on() {
             let mut h2 = H2::open(field.node, &[]);
             let streams = || (0..100).map(|at| 2 * at + 1);
@@ -138,8 +145,8 @@ fn slow_body_over_http2() {
                 h2.ask(id, &post, false);
             });
             while field.goes_on() && h2.status_of(1).is_none() && !h2.peer.ended {
-                let crumbs: Vec<u8> = streams().flat_map(|id| frame(DATA, 0, id, b" ")).collect();
-                h2.say(&crumbs);
+                let crumbs = streams().flat_map(|id| frame(DATA, 0, id, b" "));
+                h2.say(&crumbs.collect::<Vec<u8>>());
                 field.rest(Duration::from_secs(1));
                 h2.glance();
             }
@@ -148,6 +155,27 @@ fn slow_body_over_http2() {
             }
         }
     });
+}
+
+/// An honest client whose bodies are larger than one read.
+fn post_large_bodies(field: &Field<'_>) {
+    let pad = " ".repeat(100 * 1024);
+    let body = format!(r#"{pad}{{"host":"large","metrics":{{"honest":1}}}}{pad}"#);
+    while field.goes_on() {
+        let mut http = field.node.connect();
+        let length = body.len();
+        let head =
+            format!("POST /api/metrics HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n");
+        http.send(head.as_bytes()).unwrap();
+        for piece in body.as_bytes().chunks(60 * 1024) {
+            let _ = http.send(piece);
+            thread::sleep(Duration::from_millis(20));
+        }
+        let answer = http.read();
+        let status = answer.map_or("cut off".to_owned(), |answer| answer.status.to_string());
+        field.meets(format!("honest {status}"));
+        field.rest(Duration::from_millis(500));
+    }
 }
 
 /// Answers asked for and never read, or read in sips.
@@ -288,7 +316,7 @@ fn viewers_that_never_read() {
         seconds_min: 38,
         growth_max: VIEWERS * 64 * KIB + 8 * MIB,
         counter: "tidewall_refusals_total{reason=\"stalled_viewer\"}",
-        answers: &["let go", "RST_STREAM CANCEL"],
+        answers: &["let go", "RST_STREAM NO_ERROR"],
         ..SLOW
     };
     let node = start(&plan);
@@ -328,7 +356,9 @@ fn shut_viewers(field: &Field<'_>, count: u32) {
     while field.goes_on() {
         h2.glance();
         if h2.reset_of(1).is_some() || h2.goaway().is_some() || h2.peer.ended {
-            return field.meets(h2.fate_of(1));
+            let goaway = h2.goaway().map(|code| format!("GOAWAY {code}"));
+            let reset = h2.reset_of(1).map(|code| format!("RST_STREAM {code}"));
+            return field.meets(reset.or(goaway).unwrap_or("cut off".to_owned()));
         }
         field.rest(Duration::from_secs(1));
     }
@@ -379,5 +409,27 @@ fn sockets_that_never_answer() {
             });
             field.rest(Duration::from_secs(1));
         }
+    });
+}
+
+/// Nothing at all, half a ClientHello, or one that comes byte by byte, where TLS is spoken.
+fn tls_handshakes_that_never_finish() {
+    let plan = Plan {
+        name: "TLS handshakes that never finish, 100 connections",
+        seconds_min: 8,
+        counter: "tidewall_refusals_total{reason=\"tls_handshake\"}",
+        answers: &["cut off"],
+        ..SLOW
+    };
+    let secure = secure("slow", &plan);
+    besiege_node(&secure.node, &plan, |field, number| {
+        let start: &[u8] = [&b""[..], b"\x16", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc"][number % 3];
+        let begin = |_| {
+            let mut peer = secure.peer();
+            peer.say(start);
+            peer
+        };
+        let crumb: &[u8] = if number == 2 { b"\x03" } else { b"" };
+        dribble(field, 25, Duration::from_secs(5), begin, crumb);
     });
 }

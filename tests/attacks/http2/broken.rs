@@ -1,187 +1,332 @@
-//! Frames that break a rule.
+//! Frames and fields that break a rule: each with its own answer, and none of them carried out.
 
 use crate::h2::{
-    ACK, CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, H2, HEADERS, PING, PRIORITY,
-    RST_STREAM, SETTINGS, WINDOW_UPDATE, frame, literal, request, reset, settings, window_update,
+    ACK, CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, H2, HEADERS, INITIAL_WINDOW_SIZE,
+    MAX_FRAME_SIZE, MAX_HEADER_LIST_SIZE, PING, PRIORITY, RST_STREAM, SETTINGS, WINDOW_UPDATE,
+    frame, literal, request, reset, settings, window_update,
 };
-use crate::siege::{PLAN, start};
+use crate::siege::{PLAN, Plan, besiege};
 
-fn explore(name: &str, h2: &mut H2, stream: u32) {
-    let fate = h2.fate_of(stream);
-    eprintln!("{name}: {fate}");
+/// What is sent on a fresh connection, and what becomes of stream 1 or of the connection.
+struct Case {
+    name: String,
+    bytes: Vec<u8>,
+    expected: &'static str,
+}
+
+const PROTOCOL: &str = "GOAWAY PROTOCOL_ERROR";
+const STREAM: &str = "RST_STREAM PROTOCOL_ERROR";
+
+/// A name, what is sent, and what must become of it.
+type Row<'r> = (&'r str, Vec<u8>, &'static str);
+
+fn whole(fields: &[u8]) -> Vec<u8> {
+    frame(HEADERS, END_HEADERS | END_STREAM, 1, fields)
+}
+
+fn cases() -> Vec<Case> {
+    let rows = [
+        connection_rows(),
+        stream_rows(),
+        field_rows(),
+        connect_rows(),
+        setting_rows(),
+    ];
+    let cases = rows
+        .into_iter()
+        .flatten()
+        .map(|(name, bytes, expected)| Case {
+            name: name.to_owned(),
+            bytes,
+            expected,
+        });
+    cases.collect()
+}
+
+/// RFC 9113 sections 5.1, 6 and 6.10: the connection ends.
+fn connection_rows() -> Vec<Row<'static>> {
+    let get = request("GET", "/healthz", &[]);
+    let head = frame(HEADERS, END_STREAM, 1, &get);
+    let window = window_update(0, 0x7fff_ffff);
+    let promise = frame(0x5, END_HEADERS, 1, &[0, 0, 0, 2]);
+    vec![
+        ("even stream", frame(HEADERS, 0x5, 2, &get), PROTOCOL),
+        (
+            "HEADERS on stream 0",
+            frame(HEADERS, 0x5, 0, &get),
+            PROTOCOL,
+        ),
+        ("DATA on an idle stream", frame(DATA, 0, 5, b"x"), PROTOCOL),
+        ("RST_STREAM of an idle stream", reset(5), PROTOCOL),
+        (
+            "WINDOW_UPDATE of an idle stream",
+            window_update(5, 1),
+            PROTOCOL,
+        ),
+        (
+            "CONTINUATION of nothing",
+            frame(CONTINUATION, 0x4, 1, b"x"),
+            PROTOCOL,
+        ),
+        ("PUSH_PROMISE", promise, PROTOCOL),
+        ("short PING", frame(PING, 0, 0, &[0]), PROTOCOL),
+        ("PING on a stream", frame(PING, 0, 1, &[0; 8]), PROTOCOL),
+        (
+            "SETTINGS ack that says something",
+            frame(SETTINGS, ACK, 0, &[0; 6]),
+            PROTOCOL,
+        ),
+        ("SETTINGS cut off", frame(SETTINGS, 0, 0, &[0; 5]), PROTOCOL),
+        ("short RST_STREAM", frame(RST_STREAM, 0, 1, &[0]), PROTOCOL),
+        ("short PRIORITY", frame(PRIORITY, 0, 1, &[0]), PROTOCOL),
+        (
+            "short WINDOW_UPDATE",
+            frame(WINDOW_UPDATE, 0, 1, &[0]),
+            PROTOCOL,
+        ),
+        (
+            "frame past the size",
+            frame(DATA, 0, 1, &[0; 16_385]),
+            "GOAWAY FRAME_SIZE_ERROR",
+        ),
+        ("window opened by nothing", window_update(0, 0), PROTOCOL),
+        ("window past 2^31", window, "GOAWAY FLOW_CONTROL_ERROR"),
+        (
+            "PING within a head",
+            [head.clone(), frame(PING, 0, 0, &[0; 8])].concat(),
+            PROTOCOL,
+        ),
+        (
+            "HEADERS within a head",
+            [head.clone(), head].concat(),
+            PROTOCOL,
+        ),
+        (
+            "GOAWAY, then a request",
+            [frame(GOAWAY, 0, 0, &[0; 8]), whole(&get)].concat(),
+            "200",
+        ),
+        (
+            "unknown frame",
+            [frame(0xee, 0, 1, &[0; 8]), whole(&get)].concat(),
+            "200",
+        ),
+    ]
+}
+
+/// Faults of one stream whose request is under way.
+fn stream_rows() -> Vec<Row<'static>> {
+    let post = request("POST", "/api/metrics", &[("content-length", "5")]);
+    let get = request("GET", "/healthz", &[]);
+    let after = |bytes: Vec<u8>| [frame(HEADERS, END_HEADERS, 1, &post), bytes].concat();
+    let own = [&1_u32.to_be_bytes()[..], &[0]].concat();
+    let padded = frame(DATA, 0x8, 1, &[9, 0]);
+    vec![
+        (
+            "its window opened by nothing",
+            after(window_update(1, 0)),
+            PROTOCOL,
+        ),
+        (
+            "its window past 2^31",
+            after(window_update(1, 0x7fff_ffff)),
+            "RST_STREAM FLOW_CONTROL_ERROR",
+        ),
+        (
+            "its own dependency",
+            after(frame(PRIORITY, 0, 1, &own)),
+            STREAM,
+        ),
+        (
+            "more DATA than declared",
+            after(frame(DATA, 0, 1, b"0123456789")),
+            STREAM,
+        ),
+        (
+            "less DATA than declared",
+            after(frame(DATA, END_STREAM, 1, b"01")),
+            STREAM,
+        ),
+        (
+            "fields again",
+            after(frame(HEADERS, END_HEADERS, 1, &get)),
+            STREAM,
+        ),
+        ("pseudo-fields in trailers", after(whole(&get)), STREAM),
+        ("more padding than frame", after(padded), PROTOCOL),
+    ]
+}
+
+/// RFC 9113 section 8: what an intermediary might turn into another request of HTTP/1.1.
+fn field_rows() -> Vec<Row<'static>> {
+    let with = |name: &str, value: &str| whole(&request("GET", "/healthz", &[(name, value)]));
+    let asks = |method: &str, path: &str| whole(&request(method, path, &[]));
+    let bare = |fields: &[(&str, &str)]| {
+        let fields = fields.iter().flat_map(|(name, value)| literal(name, value));
+        whole(&fields.collect::<Vec<u8>>())
+    };
+    let [method, scheme] = [(":method", "GET"), (":scheme", "http")];
+    let authority = (":authority", "x/y");
+    vec![
+        (
+            "transfer-encoding",
+            with("transfer-encoding", "chunked"),
+            STREAM,
+        ),
+        ("connection", with("connection", "close"), STREAM),
+        ("te", with("te", "gzip"), STREAM),
+        (
+            "content-length that is none",
+            with("content-length", "+5"),
+            STREAM,
+        ),
+        ("upper case", with("Foo", "bar"), PROTOCOL),
+        ("CR LF in a value", with("foo", "a\r\nb: c"), PROTOCOL),
+        ("NUL in a value", with("foo", "a\0b"), PROTOCOL),
+        ("space in a name", with("foo bar", "x"), PROTOCOL),
+        ("a field without a name", with("", "x"), PROTOCOL),
+        ("a path after the fields", with(":path", "/"), STREAM),
+        ("unknown pseudo-field", with(":foo", "/"), PROTOCOL),
+        ("Host that differs", with("host", "y"), "400"),
+        (
+            "request line in the path",
+            asks("GET", "/healthz HTTP/1.1\r\nHost: x"),
+            STREAM,
+        ),
+        ("space in the path", asks("GET", "/healthz x"), STREAM),
+        ("relative path", asks("GET", "healthz"), STREAM),
+        ("asterisk", asks("GET", "*"), "400"),
+        (
+            "request line in the method",
+            asks("GET / HTTP/1.1", "/healthz"),
+            PROTOCOL,
+        ),
+        (
+            "no path",
+            bare(&[method, scheme, (":authority", "x")]),
+            STREAM,
+        ),
+        (
+            "path in the authority",
+            bare(&[method, scheme, authority, (":path", "/")]),
+            STREAM,
+        ),
+        (
+            "index past the table",
+            whole(&[0xff, 0xff, 0xff, 0xff, 0x0f]),
+            PROTOCOL,
+        ),
+        ("index 0", whole(&[0x80]), PROTOCOL),
+        (
+            "table past its size",
+            whole(&[0x3f, 0xff, 0xff, 0xff, 0x0f]),
+            PROTOCOL,
+        ),
+        ("integer without an end", whole(&[0xff; 40]), PROTOCOL),
+        (
+            "string past its frame",
+            whole(&[0x00, 0x7f, 0x00]),
+            PROTOCOL,
+        ),
+    ]
+}
+
+/// RFC 8441, abused.
+fn connect_rows() -> Vec<Row<'static>> {
+    let connect = |path: &str, protocol: &str| {
+        let fields = request("CONNECT", path, &[(":protocol", protocol)]);
+        frame(HEADERS, END_HEADERS, 1, &fields)
+    };
+    let get = request("GET", "/api/live", &[(":protocol", "websocket")]);
+    let tunnel = [literal(":method", "CONNECT"), literal(":authority", "x:80")].concat();
+    vec![
+        (
+            "CONNECT to a host",
+            frame(HEADERS, END_HEADERS, 1, &tunnel),
+            "400",
+        ),
+        (
+            "CONNECT with a path",
+            whole(&request("CONNECT", "/", &[])),
+            STREAM,
+        ),
+        (
+            "another protocol",
+            connect("/api/live", "connect-udp"),
+            "501",
+        ),
+        ("no protocol", connect("/api/live", ""), "501"),
+        (
+            "where there is none",
+            connect("/api/none", "websocket"),
+            "404",
+        ),
+        ("on a page", connect("/healthz", "websocket"), "404"),
+        ("by GET", frame(HEADERS, END_HEADERS, 1, &get), STREAM),
+        (
+            "without CONNECT",
+            whole(&request("GET", "/api/live", &[])),
+            "400",
+        ),
+        ("a WebSocket", connect("/api/live", "WebSocket"), "200"),
+    ]
+}
+
+/// A peer's own settings, impossible or so small that any answer breaks them (CVE-2026-50560).
+fn setting_rows() -> Vec<Row<'static>> {
+    let set = |name: u16, value: u32| {
+        [
+            settings(&[(name, value)]),
+            whole(&request("GET", "/metrics", &[])),
+        ]
+        .concat()
+    };
+    vec![
+        ("no room for fields", set(MAX_HEADER_LIST_SIZE, 0), "200"),
+        (
+            "a byte of room for fields",
+            set(MAX_HEADER_LIST_SIZE, 1),
+            "200",
+        ),
+        ("tiny frames", set(MAX_FRAME_SIZE, 1), PROTOCOL),
+        (
+            "frames past the largest",
+            set(MAX_FRAME_SIZE, 1 << 24),
+            PROTOCOL,
+        ),
+        (
+            "window past 2^31",
+            set(INITIAL_WINDOW_SIZE, 1 << 31),
+            PROTOCOL,
+        ),
+        ("neither push nor none", set(0x2, 2), PROTOCOL),
+        ("neither extended CONNECT nor none", set(0x8, 2), PROTOCOL),
+    ]
 }
 
 #[test]
-fn exploration() {
-    let node = start(&PLAN);
-    let post = request("POST", "/api/metrics", &[("content-length", "5")]);
-    let open = |h2: &mut H2, id: u32| h2.ask(id, &post, false);
-    type Trigger = Box<dyn Fn(u32) -> Vec<u8>>;
-    let triggers: Vec<(&str, Trigger)> = vec![
-        ("wu0", Box::new(|id| window_update(id, 0))),
-        ("wu overflow", Box::new(|id| window_update(id, 0x7fff_ffff))),
-        (
-            "self dep",
-            Box::new(|id| frame(PRIORITY, 0, id, &[&id.to_be_bytes()[..], &[0]].concat())),
-        ),
-        (
-            "too much data",
-            Box::new(|id| frame(DATA, 0, id, b"0123456789")),
-        ),
-        (
-            "too little data",
-            Box::new(|id| frame(DATA, END_STREAM, id, b"01")),
-        ),
-        (
-            "data after end",
-            Box::new(|id| {
-                [
-                    frame(DATA, END_STREAM, id, b"01234"),
-                    frame(DATA, 0, id, b"0"),
-                ]
-                .concat()
-            }),
-        ),
-        (
-            "headers after end",
-            Box::new(|id| {
-                [
-                    frame(DATA, END_STREAM, id, b"01234"),
-                    frame(HEADERS, 5, id, &request("GET", "/", &[])),
-                ]
-                .concat()
-            }),
-        ),
-        (
-            "headers again",
-            Box::new(|id| frame(HEADERS, 4, id, &request("GET", "/", &[]))),
-        ),
-        (
-            "trailers pseudo",
-            Box::new(|id| frame(HEADERS, 5, id, &request("GET", "/", &[]))),
-        ),
-        ("rst short", Box::new(|id| frame(RST_STREAM, 0, id, &[0]))),
-        ("prio short", Box::new(|id| frame(PRIORITY, 0, id, &[0]))),
-        ("wu short", Box::new(|id| frame(WINDOW_UPDATE, 0, id, &[0]))),
-        ("bad pad", Box::new(|id| frame(DATA, 8, id, &[9, 0]))),
-    ];
-    for (name, trigger) in &triggers {
-        let mut h2 = H2::open(&node, &[]);
-        open(&mut h2, 1);
-        h2.say(&trigger(1));
-        explore(name, &mut h2, 1);
-        let mut h2 = H2::open(&node, &[]);
-        let mut id = 1;
-        while h2.goaway().is_none() && id < 1000 && !h2.peer.ended {
-            open(&mut h2, id);
-            h2.say(&trigger(id));
-            h2.glance();
-            id += 2;
+fn broken_rules() {
+    let plan = Plan {
+        name: "HTTP/2 broken rules, fields and settings",
+        counter: "tidewall_refusals_total{reason=\"http2_protocol\"}",
+        answers: &["as stated"],
+        ..PLAN
+    };
+    let cases = cases();
+    besiege(&plan, |field, number| {
+        let mut rounds = 0;
+        while rounds == 0 || field.goes_on() {
+            rounds += 1;
+            for case in cases.iter().skip(number).step_by(plan.attackers) {
+                let mut h2 = H2::open(field.node, &[]);
+                h2.say(&case.bytes);
+                let met = h2.fate_of(1);
+                field.meets(if met == case.expected {
+                    "as stated".to_owned()
+                } else {
+                    format!("{}: {met}", case.name)
+                });
+            }
         }
-        eprintln!("   {name} repeated: {} after {}", h2.verdict(), id / 2);
-    }
-    for (name, extra) in [
-        ("te", ("transfer-encoding", "chunked")),
-        ("connection", ("connection", "close")),
-        ("upper", ("Foo", "bar")),
-        ("crlf", ("foo", "a\r\nb: c")),
-        ("nul", ("foo", "a\0b")),
-        ("te gzip", ("te", "gzip")),
-        ("space name", ("foo bar", "x")),
-        ("pseudo late", (":path", "/")),
-        ("unknown pseudo", (":foo", "/")),
-        ("cl bad", ("content-length", "+5")),
-        ("host differs", ("host", "y")),
-        ("leading space", ("foo", " bar")),
-    ] {
-        let mut h2 = H2::open(&node, &[]);
-        h2.ask(1, &request("GET", "/healthz", &[extra]), true);
-        explore(name, &mut h2, 1);
-    }
-    for (name, block) in [
-        (
-            "no path",
-            [
-                literal(":method", "GET"),
-                literal(":scheme", "http"),
-                literal(":authority", "x"),
-            ]
-            .concat(),
-        ),
-        (
-            "path CR",
-            request("GET", "/healthz HTTP/1.1\r\nHost: x", &[]),
-        ),
-        ("method space", request("GET / HTTP/1.1", "/healthz", &[])),
-        (
-            "authority",
-            [
-                literal(":method", "GET"),
-                literal(":scheme", "http"),
-                literal(":authority", "x/y"),
-                literal(":path", "/healthz"),
-            ]
-            .concat(),
-        ),
-        ("path no slash", request("GET", "healthz", &[])),
-        ("path *", request("GET", "*", &[])),
-        ("bad index", vec![0xff, 0xff, 0xff, 0xff, 0x0f]),
-        ("index 0", vec![0x80]),
-        ("table size", vec![0x3f, 0xff, 0xff, 0xff, 0x0f]),
-        (
-            "CONNECT",
-            [literal(":method", "CONNECT"), literal(":authority", "x:80")].concat(),
-        ),
-        ("CONNECT full", request("CONNECT", "/", &[])),
-        (
-            "CONNECT ws live",
-            request("CONNECT", "/api/live", &[(":protocol", "websocket")]),
-        ),
-    ] {
-        let mut h2 = H2::open(&node, &[]);
-        h2.ask(1, &block, true);
-        explore(name, &mut h2, 1);
-    }
-    for (name, bytes) in [
-        (
-            "even stream",
-            frame(HEADERS, 5, 2, &request("GET", "/", &[])),
-        ),
-        (
-            "stream 0 headers",
-            frame(HEADERS, 5, 0, &request("GET", "/", &[])),
-        ),
-        ("data idle", frame(DATA, 0, 5, b"x")),
-        ("rst idle", reset(5)),
-        ("wu idle", window_update(5, 1)),
-        ("continuation alone", frame(CONTINUATION, 4, 1, b"x")),
-        ("push promise", frame(5, 4, 1, &[0, 0, 0, 2])),
-        ("ping short", frame(PING, 0, 0, &[0])),
-        ("ping on stream", frame(PING, 0, 1, &[0; 8])),
-        ("settings ack payload", frame(SETTINGS, ACK, 0, &[0; 6])),
-        ("settings odd", frame(SETTINGS, 0, 0, &[0; 5])),
-        ("settings frame size", settings(&[(5, 1)])),
-        ("settings window", settings(&[(4, 0x8000_0000)])),
-        ("settings push", settings(&[(2, 2)])),
-        ("settings extended off", settings(&[(8, 2)])),
-        ("huge frame", frame(DATA, 0, 1, &vec![0; 16385])),
-        ("wu0 conn", window_update(0, 0)),
-        ("wu overflow conn", window_update(0, 0x7fff_ffff)),
-        ("goaway", frame(GOAWAY, 0, 0, &[0; 8])),
-        (
-            "interleaved",
-            [
-                frame(HEADERS, 0, 1, &request("GET", "/", &[])),
-                frame(PING, 0, 0, &[0; 8]),
-            ]
-            .concat(),
-        ),
-        ("unknown kind", frame(0xee, 0, 1, &[0; 8])),
-    ] {
-        let mut h2 = H2::open(&node, &[]);
-        h2.say(&bytes);
-        h2.ask(101, &request("GET", "/healthz", &[]), true);
-        explore(name, &mut h2, 101);
-    }
-    let _ = (END_HEADERS,);
+    });
 }
