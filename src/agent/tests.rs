@@ -9,7 +9,7 @@ use clap::Parser;
 use serde_json::Value;
 
 use super::mock::{Mock, accept};
-use super::{AgentArgs, AgentError, Background, spawn_background};
+use super::{AgentArgs, Background, spawn_background};
 
 #[derive(Parser)]
 struct Cli {
@@ -134,16 +134,6 @@ fn a_websocket_is_acknowledged_by_number() {
     let time = |i: usize| documents(&bodies[i])[0]["time"].as_i64().unwrap();
     assert!(time(2) > time(1), "refused for good");
     assert_eq!(time(3), time(2), "refused for now");
-}
-
-#[test]
-fn http2_is_refused_aloud() {
-    let error = spawn_background(&args("http://127.0.0.1:1", &["--via", "http2"]))
-        .err()
-        .unwrap();
-    assert!(matches!(error, AgentError::Http2));
-    assert_eq!(error.exit_code(), 2);
-    assert!(error.to_string().contains("not supported yet"));
 }
 
 #[test]
