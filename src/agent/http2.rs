@@ -190,3 +190,125 @@ pub(crate) async fn hear(response: ResponseFuture) -> Result<Heard, ClientError>
         body,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::sync::atomic::Ordering;
+
+    use super::*;
+    use crate::agent::client::Client;
+    use crate::agent::mock::http2::Http2Mock;
+    use crate::agent::mock::{accept, only_http1};
+    use crate::agent::{Target, Via};
+
+    fn line(url: &str) -> Line {
+        Line {
+            target: Target::parse(url).unwrap(),
+            via: Via::Http2,
+            token: Some("secret".to_owned()),
+            tls: None,
+        }
+    }
+
+    fn run<T>(body: impl Future<Output = T>) -> T {
+        crate::agent::runtime().unwrap().block_on(body)
+    }
+
+    fn refusal(answer: Answer) -> Refusal {
+        match answer {
+            Answer::Refused(refusal) => refusal,
+            Answer::Accepted => panic!("accepted"),
+        }
+    }
+
+    #[test]
+    fn one_connection_takes_readings_one_after_another() {
+        let server = Http2Mock::start(Box::new(|n, body| match n {
+            1 => (503, "Retry-After: 7\r\n", "later".to_owned()),
+            2 => (422, "", "never".to_owned()),
+            _ => accept(n, body),
+        }));
+        run(async {
+            let mut client = Client::connect(&line(&server.mock.url())).await.unwrap();
+            let body = br#"{"metrics":{"cpu":1}}"#;
+            assert_eq!(client.deliver(body, 0).await.unwrap(), Answer::Accepted);
+            let busy = refusal(client.deliver(body, 0).await.unwrap());
+            assert_eq!((busy.code.as_str(), busy.temporary), ("503", true));
+            assert_eq!(busy.retry_after, Some(Duration::from_secs(7)));
+            let bad = refusal(client.deliver(body, 0).await.unwrap());
+            assert_eq!((bad.temporary, bad.text.as_str()), (false, "never"));
+            assert!(client.is_open());
+            client.close().await;
+        });
+        assert_eq!(server.connections.load(Ordering::SeqCst), 1);
+        for head in server.mock.heads() {
+            assert!(
+                head.contains(r#""authorization": "Bearer secret""#),
+                "{head}"
+            );
+            assert!(
+                head.contains(r#""content-type": "application/json""#),
+                "{head}"
+            );
+        }
+    }
+
+    /// Two such answers are more than the connection's window of 65,535 bytes.
+    #[test]
+    fn windows_are_given_back_and_answers_are_bounded() {
+        let server = Http2Mock::start(Box::new(|n, _| {
+            let over = usize::from(n == 4);
+            (503, "", "x".repeat(ANSWER_BODY_BYTES_MAX + over))
+        }));
+        run(async {
+            let mut client = Client::connect(&line(&server.mock.url())).await.unwrap();
+            for _ in 0..4 {
+                refusal(client.deliver(b"{}", 0).await.unwrap());
+            }
+            let error = client.deliver(b"{}", 0).await.unwrap_err();
+            assert_eq!(error.kind(), "bad answer");
+        });
+    }
+
+    /// More than the server's window of 65,535 bytes.
+    #[test]
+    fn a_long_body_waits_for_the_window() {
+        let server = Http2Mock::start(Box::new(|_, _| (201, "", String::new())));
+        run(async {
+            let mut client = Client::connect(&line(&server.mock.url())).await.unwrap();
+            let body = vec![b'x'; 300_000];
+            assert_eq!(client.deliver(&body, 0).await.unwrap(), Answer::Accepted);
+        });
+        assert_eq!(server.mock.bodies()[0].len(), 300_000);
+    }
+
+    #[test]
+    fn a_goodbye_is_told_from_an_error() {
+        let close = |n: usize, body: &str| {
+            let (status, _, text) = accept(n, body);
+            (status, "Connection: close\r\n", text)
+        };
+        let server = Http2Mock::start(Box::new(close));
+        run(async {
+            let mut client = Client::connect(&line(&server.mock.url())).await.unwrap();
+            let answer = client.deliver(br#"{"metrics":{}}"#, 0).await.unwrap();
+            assert_eq!(answer, Answer::Accepted);
+            assert!(matches!(client.idle().await, ClientError::Closed));
+            assert!(!client.is_open());
+        });
+        let server = Http2Mock::with(Box::new(accept), 100, Some(0));
+        run(async {
+            let mut client = Client::connect(&line(&server.mock.url())).await.unwrap();
+            let error = client.deliver(b"{}", 0).await.unwrap_err();
+            assert!(matches!(error, ClientError::GoAway), "{error}");
+        });
+    }
+
+    #[test]
+    fn a_server_without_http2_is_named() {
+        let url = format!("http://{}", only_http1());
+        let error = run(Client::connect(&line(&url))).err().unwrap();
+        assert!(error.to_string().contains("--via http1"), "{error}");
+    }
+}

@@ -106,7 +106,7 @@ impl Tls {
         // Said aloud, never the process's default: other libraries may set another one.
         let mut config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
             .with_safe_default_protocol_versions()?
-            .with_root_certificates(roots(trust)?)
+            .with_root_certificates(roots(system(), trust)?)
             .with_no_client_auth();
         if !resume {
             config.resumption = Resumption::disabled();
@@ -168,7 +168,10 @@ impl Tls {
 fn explain_certificate(host: String, why: &CertificateError) -> TlsError {
     let text = why.to_string();
     match why {
-        CertificateError::UnknownIssuer => TlsError::Untrusted(host),
+        // A bad signature: by another of the same name as one that is trusted.
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+            TlsError::Untrusted(host)
+        }
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
             TlsError::Name { host, why: text }
         }
@@ -180,13 +183,20 @@ fn explain_certificate(host: String, why: &CertificateError) -> TlsError {
     }
 }
 
-fn roots(trust: Trust<'_>) -> Result<RootCertStore, TrustError> {
-    let mut roots = RootCertStore::empty();
-    let system = rustls_native_certs::load_native_certs();
-    for error in &system.errors {
+fn system() -> Vec<CertificateDer<'static>> {
+    let found = rustls_native_certs::load_native_certs();
+    for error in &found.errors {
         tracing::debug!(%error, "a certificate of the system cannot be read");
     }
-    roots.add_parsable_certificates(system.certs);
+    found.certs
+}
+
+fn roots(
+    system: Vec<CertificateDer<'static>>,
+    trust: Trust<'_>,
+) -> Result<RootCertStore, TrustError> {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(system);
     if let Some(path) = trust.ca {
         let text = std::fs::read(path).map_err(|source| TrustError::Read {
             path: path.to_owned(),
@@ -221,4 +231,123 @@ fn add(roots: &mut RootCertStore, text: &[u8], path: &Path) -> Result<(), TrustE
         });
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::net::SocketAddr;
+
+    use rcgen::DistinguishedName;
+
+    use super::*;
+    use crate::agent::client::{Client, Line};
+    use crate::agent::mock::only_http1;
+    use crate::agent::mock::tls::{Front, authority};
+
+    fn line(url: &str, via: Via, text: Option<&str>) -> Line {
+        let target = Target::parse(url).unwrap();
+        let trust = Trust { ca: None, text };
+        Line {
+            tls: Tls::new(&target, trust, true).unwrap(),
+            target,
+            via,
+            token: None,
+        }
+    }
+
+    /// The error of a connection that fails.
+    fn fail(url: &str, via: Via, text: Option<&str>) -> (String, &'static str) {
+        let runtime = crate::agent::runtime().unwrap();
+        let line = line(url, via, text);
+        let error = runtime.block_on(Client::connect(&line)).err().unwrap();
+        (error.to_string(), error.kind())
+    }
+
+    /// Behind it is nothing: it does not come to that.
+    fn front(change: impl FnOnce(&mut rcgen::CertificateParams)) -> Front {
+        let nobody = SocketAddr::from(([127, 0, 0, 1], 1));
+        Front::with(nobody, "http/1.1", change)
+    }
+
+    fn other() -> String {
+        let made = rcgen::generate_simple_self_signed(["x".to_owned()]);
+        made.unwrap().cert.pem()
+    }
+
+    #[test]
+    fn a_bad_certificate_says_what_would_cure_it() {
+        let check = |front: &Front, text: &str, expected: &str, kind: &str| {
+            let (error, found) = fail(&front.url(), Via::Http1, Some(text));
+            assert!(error.contains(expected), "{error}");
+            assert_eq!(found, kind);
+        };
+        let stranger = front(|_| {});
+        check(&stranger, &other(), "--ca FILE", "certificate not trusted");
+        let unknown = front(|params| params.distinguished_name = DistinguishedName::new());
+        check(&unknown, &other(), "--ca FILE", "certificate not trusted");
+        let wrong = front(|params| {
+            params.subject_alt_names = vec![rcgen::SanType::DnsName("b".try_into().unwrap())];
+        });
+        check(
+            &wrong,
+            &wrong.certificate,
+            "give --to a name",
+            "bad certificate",
+        );
+        check(&wrong, &wrong.certificate, "\"b\"", "bad certificate");
+        let own = front(authority);
+        check(&own, &own.certificate, "CA:FALSE", "bad certificate");
+        let old = front(|params| params.not_after = rcgen::date_time_ymd(2001, 1, 1));
+        check(&old, &old.certificate, "expired", "bad certificate");
+    }
+
+    #[test]
+    fn another_protocol_than_asked_for_is_named() {
+        let front = front(|_| {});
+        let (error, _) = fail(&front.url(), Via::Http2, Some(&front.certificate));
+        assert!(error.contains("--via http1"), "{error}");
+        let url = format!("https://{}", only_http1());
+        let (error, kind) = fail(&url, Via::Http1, Some(&front.certificate));
+        assert!(error.contains("begins with http://"), "{error}");
+        assert_eq!(kind, "tls");
+    }
+
+    #[test]
+    fn wrong_files_are_named() {
+        let path = std::env::temp_dir().join(format!("tidewall-ca-{}", std::process::id()));
+        let try_file = || {
+            let target = Target::parse("https://a").unwrap();
+            let trust = Trust {
+                ca: Some(&path),
+                text: None,
+            };
+            Tls::new(&target, trust, true).map(drop)
+        };
+        let check = |content: &str, expected: &str| {
+            std::fs::write(&path, content).unwrap();
+            let error = try_file().unwrap_err().to_string();
+            assert!(error.starts_with("--ca "), "{error}");
+            assert!(error.contains(expected), "{error}");
+        };
+        check("", "holds no PEM certificate");
+        check(
+            "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+            "BadEncoding",
+        );
+        std::fs::write(&path, other()).unwrap();
+        assert!(try_file().is_ok());
+        std::fs::remove_file(&path).unwrap();
+        assert!(matches!(try_file(), Err(TrustError::Read { .. })));
+    }
+
+    #[test]
+    fn a_target_needs_a_name_and_somebody_to_trust() {
+        let target = |url: &str| Target::parse(url).unwrap();
+        let without = |url: &str| Tls::new(&target(url), Trust::default(), true);
+        assert!(matches!(without("http://a"), Ok(None)));
+        assert!(matches!(without("https://a..b"), Err(TrustError::Name(_))));
+        let nothing = roots(Vec::new(), Trust::default());
+        assert!(matches!(nothing, Err(TrustError::Nothing)));
+    }
 }

@@ -288,3 +288,42 @@ impl Servers {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn servers_are_shared_out_at_the_bound_and_past_it() {
+        let check = |n: usize, expected: &[usize]| {
+            let trunks = Trunk::for_servers(n);
+            let lengths: Vec<usize> = trunks.iter().map(|trunk| trunk.servers.len()).collect();
+            assert_eq!(lengths, expected);
+            assert_eq!(trunks.last().map_or(0, |last| last.servers.end), n);
+        };
+        let max = FLEET_SERVERS_PER_CONNECTION;
+        check(0, &[]);
+        check(max, &[max]);
+        check(max + 1, &[max, 1]);
+    }
+
+    #[test]
+    fn a_connection_is_given_up_when_nothing_at_all_is_heard() {
+        let start = Instant::now();
+        let later = |seconds| start + std::time::Duration::from_secs(seconds);
+        let check = |heard: Instant, expected: bool| {
+            let trunk = &Trunk::for_servers(1)[0];
+            *trunk.link.borrow_mut() = Some(Link {
+                requests: None,
+                head: http::Request::new(()),
+                give_up: Rc::default(),
+            });
+            trunk.heard.set(Some(heard));
+            trunk.streams.set(1);
+            trunk.note(later(1), later(11), Some(&ClientError::AnswerTimeout));
+            assert_eq!((trunk.timed_out.get(), trunk.streams.get()), (expected, 0));
+        };
+        check(start, true);
+        check(later(2), false);
+    }
+}
