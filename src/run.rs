@@ -221,19 +221,20 @@ fn demo(args: &DemoArgs) -> Result<(), RunError> {
 /// The demo's senders: this machine's own agent, and servers made up.
 fn senders(
     url: &str,
-    _trust: Option<&str>,
+    trust: Option<&str>,
     servers: usize,
 ) -> Result<(Background, Option<Background>), RunError> {
     let command = ["tidewall", "agent", "--to", url];
-    let Command::Agent(agent) = Cli::try_parse_from(command)?.command else {
+    let Command::Agent(mut agent) = Cli::try_parse_from(command)?.command else {
         return Err(RunError::Io(io::Error::other(
             "the agent's own command line failed",
         )));
     };
+    agent.trust = trust.map(str::to_owned);
     let machine = agent::spawn_background(&agent)?;
     let every = Duration::from_secs(1);
     let fleet = (0 < servers)
-        .then(|| fleet::spawn_background(agent.to, None, servers, every))
+        .then(|| fleet::spawn_background(agent.to, None, servers, every, trust))
         .transpose()?;
     Ok((machine, fleet))
 }
