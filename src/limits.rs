@@ -353,6 +353,9 @@ pub const FLEET_MESSAGE_BYTES_MAX: usize = 8 * MIB;
 pub const FLEET_WAITING_MAX: usize = 600;
 /// Unacknowledged messages of one simulated server on a WebSocket; HTTP/1.1 has one.
 pub const FLEET_INFLIGHT_MAX: usize = 256;
+/// Simulated servers that share an HTTP/2 connection, one request each on its way: what RFC 9113,
+/// section 6.5.2, would have every server allow at least. One that allows fewer gets fewer.
+pub const FLEET_SERVERS_PER_CONNECTION: usize = 100;
 /// A simulated viewer acknowledges after this many frames of one view.
 pub const FLEET_ACK_EVERY: u32 = 4;
 

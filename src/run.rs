@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use thiserror::Error;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::agent::fleet::{self, FleetError};
 use crate::agent::{self, AgentError, Background};
@@ -109,20 +109,26 @@ fn log_to_stderr(cli: &Cli) {
 
 fn serve(args: &ServeArgs) -> Result<(), RunError> {
     let settings = Settings::new(args)?;
+    let signals = Signals::listen()?;
     let server = start(&settings)?;
     if settings.tokens.is_some() && settings.identity.is_none() && !settings.is_loopback() {
         tracing::warn!("tokens travel in clear text: give --tls-cert and --tls-key");
     }
     say(&format!("listening on {}", url(&settings, &server)));
-    until_stopped(|| reload(&server))?;
+    signals.until_stopped(|| reload(&server));
     tracing::info!("stopping");
     Ok(server.stop()?)
 }
 
+/// Each by itself: a certificate that is not there yet must not keep a withdrawn token good.
 fn reload(server: &Server) {
-    match server.reload() {
-        Ok(()) => tracing::warn!("read the certificate and the tokens again"),
-        Err(error) => tracing::error!(%error, "kept the certificate and the tokens as they were"),
+    match server.reload_certificate() {
+        Ok(()) => tracing::info!("read the certificate again"),
+        Err(error) => tracing::error!(%error, "kept the certificate as it was"),
+    }
+    match server.reload_tokens() {
+        Ok(()) => tracing::info!("read the tokens again"),
+        Err(error) => tracing::error!(%error, "kept the tokens as they were"),
     }
 }
 
@@ -177,6 +183,7 @@ fn demo(args: &DemoArgs) -> Result<(), RunError> {
     if args.tls {
         settings.identity = Some(tls::make_identity()?);
     }
+    let signals = Signals::listen()?;
     let server = match start(&settings) {
         // Somebody else has the usual port; a demo takes any.
         Err(RunError::Listen(usual, error)) if error.kind() == io::ErrorKind::AddrInUse => {
@@ -205,7 +212,7 @@ fn demo(args: &DemoArgs) -> Result<(), RunError> {
         say("The certificate was made for this run: the browser will ask whether to trust it.");
     }
     say("Ctrl-C ends it.");
-    until_stopped(|| reload(&server))?;
+    signals.until_stopped(|| reload(&server));
     // Senders first: a server that goes away under them would only make them complain.
     drop((machine, fleet));
     Ok(server.stop()?)
@@ -214,19 +221,20 @@ fn demo(args: &DemoArgs) -> Result<(), RunError> {
 /// The demo's senders: this machine's own agent, and servers made up.
 fn senders(
     url: &str,
-    _trust: Option<&str>,
+    trust: Option<&str>,
     servers: usize,
 ) -> Result<(Background, Option<Background>), RunError> {
     let command = ["tidewall", "agent", "--to", url];
-    let Command::Agent(agent) = Cli::try_parse_from(command)?.command else {
+    let Command::Agent(mut agent) = Cli::try_parse_from(command)?.command else {
         return Err(RunError::Io(io::Error::other(
             "the agent's own command line failed",
         )));
     };
+    agent.trust = trust.map(str::to_owned);
     let machine = agent::spawn_background(&agent)?;
     let every = Duration::from_secs(1);
     let fleet = (0 < servers)
-        .then(|| fleet::spawn_background(agent.to, None, servers, every))
+        .then(|| fleet::spawn_background(agent.to, None, servers, every, trust))
         .transpose()?;
     Ok((machine, fleet))
 }
@@ -237,21 +245,48 @@ fn say(text: &str) {
     let _ = writeln!(out, "{text}").and_then(|()| out.flush());
 }
 
-/// Waits for SIGTERM or Ctrl-C; SIGHUP asks for a reload.
-fn until_stopped(reload: impl Fn()) -> io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    runtime.block_on(async {
-        let mut term = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut hangup = signal(SignalKind::hangup())?;
-        loop {
-            tokio::select! {
-                _ = term.recv() => return Ok(()),
-                _ = interrupt.recv() => return Ok(()),
-                _ = hangup.recv() => reload(),
+/// SIGTERM, Ctrl-C and SIGHUP, heard from before the server answers: by then somebody may know of it.
+struct Signals {
+    runtime: tokio::runtime::Runtime,
+    term: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn listen() -> io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let entered = runtime.enter();
+        let term = signal(SignalKind::terminate())?;
+        let interrupt = signal(SignalKind::interrupt())?;
+        let hangup = signal(SignalKind::hangup())?;
+        drop(entered);
+        Ok(Self {
+            runtime,
+            term,
+            interrupt,
+            hangup,
+        })
+    }
+
+    /// Waits for the end; a hangup asks for a reload.
+    fn until_stopped(self, reload: impl Fn()) {
+        let Self {
+            runtime,
+            mut term,
+            mut interrupt,
+            mut hangup,
+        } = self;
+        runtime.block_on(async {
+            loop {
+                tokio::select! {
+                    _ = term.recv() => return,
+                    _ = interrupt.recv() => return,
+                    _ = hangup.recv() => reload(),
+                }
             }
-        }
-    })
+        });
+    }
 }

@@ -13,8 +13,6 @@ use crate::reject::{Reason, Reject};
 pub use origins::Origins;
 pub use tokens::{Scope, Token, Tokens};
 
-/// The cookie of a dashboard that has logged in; its value is the token.
-pub const COOKIE: &str = "tidewall";
 /// A subprotocol `tidewall.token.T` brings the token T: for WebSocket clients that can set neither
 /// a field nor a query.
 const SUBPROTOCOL: &[u8] = b"tidewall.token.";
@@ -36,13 +34,20 @@ impl Grant {
         self.by_cookie
     }
 
-    /// Whether a connection that stands may go on: tokens expire and are withdrawn.
-    pub fn still_holds(&self, tokens: &Tokens, now_ms: i64) -> Result<(), Reject> {
+    /// What a connection that stands may go on with: tokens expire, are withdrawn, and get other
+    /// bounds.
+    pub fn renew(&self, tokens: &Tokens, now_ms: i64) -> Result<Grant, Reject> {
         let Some(token) = self.token() else {
-            return Ok(());
+            return Ok(self.clone());
         };
         match tokens.find(token.hash()) {
-            Some(known) if known.scopes() == token.scopes() => known.check_time(now_ms),
+            Some(known) if known.scopes() == token.scopes() => {
+                known.check_time(now_ms)?;
+                Ok(Grant {
+                    token: Some(known.clone()),
+                    ..self.clone()
+                })
+            }
             _ => Err(Reason::TokenUnknown.into()),
         }
     }
@@ -93,7 +98,7 @@ fn presented(request: &Request<'_>) -> Result<Option<Presented>, Reject> {
         Some(token)
     } else {
         by_cookie = true;
-        request.cookie.and_then(cookie).map(<[u8]>::to_vec)
+        request.cookie.map(<[u8]>::to_vec)
     };
     let Some(text) = text else { return Ok(None) };
     let text = String::from_utf8(text).ok();
@@ -123,17 +128,6 @@ fn of_handshake(request: &Request<'_>) -> Option<Vec<u8>> {
     offered
         .find_map(|member| member.strip_prefix(SUBPROTOCOL))
         .map(<[u8]>::to_vec)
-}
-
-/// RFC 6265 section 5.4: `a=b; c=d`.
-fn cookie(value: &[u8]) -> Option<&[u8]> {
-    value
-        .split(|&b| b == b';')
-        .map(<[u8]>::trim_ascii)
-        .find_map(|pair| {
-            pair.strip_prefix(COOKIE.as_bytes())?
-                .strip_prefix(b"=".as_slice())
-        })
 }
 
 /// Whether an offered subprotocol is but a way to bring a token.
@@ -186,7 +180,7 @@ mod tests {
             ..Request::default()
         };
         let mut with_cookie = Request {
-            cookie: Some(b"x=y; tidewall=read-token; z=1"),
+            cookie: Some(b"read-token"),
             ..Request::default()
         };
         let key = Request {
@@ -250,7 +244,7 @@ mod tests {
         let open = Tokens::open();
         let grant = admit(&open, &Request::default(), Scope::Admin, 0).unwrap();
         assert!(grant.token().is_none());
-        assert!(grant.still_holds(&tokens(), 0).is_ok());
+        assert!(grant.renew(&tokens(), 0).is_ok());
     }
 
     #[test]
@@ -260,10 +254,10 @@ mod tests {
             ..Request::default()
         };
         let grant = admit(&tokens(), &request, Scope::Read, 0).unwrap();
-        assert!(grant.still_holds(&tokens(), 0).is_ok());
+        assert!(grant.renew(&tokens(), 0).is_ok());
         let hash = tokens::hash_text("other");
         let other = format!("[[token]]\nname = \"b\"\nhash = \"{hash}\"\nscopes = [\"read\"]");
-        let reason = grant.still_holds(&tokens::parse(&other).unwrap(), 0);
+        let reason = grant.renew(&tokens::parse(&other).unwrap(), 0);
         assert_eq!(reason.unwrap_err().reason, Reason::TokenUnknown);
     }
 }

@@ -21,6 +21,8 @@ struct Known {
     host: Range<usize>,
     content_type: Option<Range<usize>>,
     content_encoding: Option<Range<usize>>,
+    accept_encoding: Option<Range<usize>>,
+    if_none_match: Option<Range<usize>>,
     authorization: Option<Range<usize>>,
     api_key: Option<Range<usize>>,
 }
@@ -44,6 +46,8 @@ impl Heads {
             keep_alive: true,
             content_type: known.content_type.as_ref().map(part),
             content_encoding: known.content_encoding.as_ref().map(part),
+            accept_encoding: known.accept_encoding.as_ref().map(part),
+            if_none_match: known.if_none_match.as_ref().map(part),
             authorization: known.authorization.as_ref().map(part),
             api_key: known.api_key.as_ref().map(part),
             host: part(&known.host),
@@ -62,6 +66,7 @@ impl Heads {
             && request.keep_alive
             && request.minor == 1
             && !request.expects_continue
+            && !request.preflight
             && request.origin.is_none()
             && request.cookie.is_none()
             && request.upgrade.is_none();
@@ -78,6 +83,8 @@ impl Heads {
         known.length = length;
         known.content_type = request.content_type.and_then(|part| within(head, part));
         known.content_encoding = request.content_encoding.and_then(|part| within(head, part));
+        known.accept_encoding = request.accept_encoding.and_then(|part| within(head, part));
+        known.if_none_match = request.if_none_match.and_then(|part| within(head, part));
         known.authorization = request.authorization.and_then(|part| within(head, part));
         known.api_key = request.api_key.and_then(|part| within(head, part));
         // A target in absolute form may have no path of its own in the head.
@@ -137,6 +144,8 @@ mod tests {
                 "Transfer-Encoding: chunked",
                 "Content-Length: 5\r\nAuthorization: Bearer t\r\nX-API-Key: u",
                 "Content-Length: 5\r\nCookie: tidewall=t",
+                "Content-Length: 9\r\nAccept-Encoding: gzip\r\nIf-None-Match: *",
+                "Content-Length: 5\r\nAccess-Control-Request-Method: PUT",
             ] {
                 let text = format!("{line}\r\nHost: a:1\r\n{fields}\r\n\r\n");
                 let parsed = head::parse(text.as_bytes()).unwrap();
@@ -156,6 +165,6 @@ mod tests {
                 );
             }
         }
-        assert_eq!(recalled, 8, "the plain POSTs");
+        assert_eq!(recalled, 10, "the plain POSTs");
     }
 }

@@ -83,6 +83,9 @@ pub struct Socket {
     context: WebSocketContext,
     watch: Watch,
     closing: bool,
+    /// A frame too big is refused by its header alone; the codec is then inside that frame and
+    /// cannot be asked again, not even for the peer's close.
+    deaf: bool,
 }
 
 impl std::fmt::Debug for Socket {
@@ -108,11 +111,13 @@ impl Socket {
             context,
             watch: Watch::new(bounds),
             closing: false,
+            deaf: false,
         }
     }
 
     /// Takes the bytes of one read. Replies (pongs, the close) and what `each` writes go to `out`
-    /// in order. An error asks for [`Socket::close`] with its reason.
+    /// in order. An error asks for [`Socket::close`] with its reason; what comes after it may be
+    /// shown to the socket all the same.
     pub fn receive(
         &mut self,
         input: &[u8],
@@ -120,6 +125,9 @@ impl Socket {
         out: &mut Vec<u8>,
         mut each: impl FnMut(Message<'_>, &mut Vec<u8>) -> Result<(), Reject>,
     ) -> Result<Status, Reject> {
+        if self.deaf {
+            return Err(Reason::MessageTooBig.into());
+        }
         self.watch.receive(input, now_ms)?;
         let mut pipe = Pipe { input, out };
         loop {
@@ -128,7 +136,10 @@ impl Socket {
                 Err(Error::Io(e)) if e.kind() == io::ErrorKind::WouldBlock => {
                     return Ok(Status::Open);
                 }
-                Err(error) => return refusal(&error).map(|()| Status::Closed),
+                Err(error) => {
+                    self.deaf = matches!(error, Error::Capacity(_));
+                    return refusal(&error).map(|()| Status::Closed);
+                }
             };
             match message {
                 _ if self.closing => {}
@@ -391,6 +402,28 @@ mod tests {
             run(&frame(0x81, &[b'a'; 1025]), 999),
             Err(Reason::MessageTooBig)
         );
+    }
+
+    /// Found by fuzzing: the codec, inside a frame it had refused, ran out of its buffer.
+    #[test]
+    fn the_rest_of_a_refused_message_is_harmless() {
+        let bytes = frame(0x81, &[b'a'; 4096]);
+        let (mut socket, mut out) = (Socket::new(Bounds::new(130)), Vec::new());
+        let mut closes = 0;
+        for piece in bytes.chunks(16) {
+            let heard = socket.receive(piece, 0, &mut out, |message, _| panic!("{message:?}"));
+            if let Err(reject) = heard {
+                assert_eq!(reject.reason, Reason::MessageTooBig);
+                socket.close(1009, "", &mut out);
+                closes += 1;
+            }
+        }
+        assert_eq!(
+            closes,
+            bytes.len().div_ceil(16),
+            "the header is in the first piece"
+        );
+        assert_eq!(out, b"\x88\x02\x03\xf1", "said once");
     }
 
     #[test]

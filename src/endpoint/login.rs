@@ -3,7 +3,8 @@
 //! The cookie holds the token itself: nothing to remember here, good on every node that knows the
 //! token, and void on all of them when it is withdrawn.
 
-use crate::auth::{COOKIE, Scope};
+use crate::auth::Scope;
+use crate::connection::head::COOKIE;
 use crate::endpoint::{Context, Response};
 use crate::percent;
 use crate::reject::{Reason, Reject};

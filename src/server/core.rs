@@ -164,14 +164,14 @@ impl Core {
         self.bye.get()
     }
 
-    fn connections(&self) -> u64 {
+    pub(super) fn connections(&self) -> u64 {
         self.dogs.borrow().len() as u64
     }
 
-    /// Whether a WebSocket that stands may go on by what let it in.
-    pub(super) fn still_holds(&self, grant: &Grant) -> Result<(), Reject> {
+    /// What a WebSocket that stands may go on with.
+    pub(super) fn renew(&self, grant: &Grant) -> Result<Grant, Reject> {
         let now_ms = self.context.coarse.get().wall_ms;
-        grant.still_holds(&self.context.tokens.borrow(), now_ms)
+        grant.renew(&self.context.tokens.borrow(), now_ms)
     }
 
     fn read_clock(&self) {
@@ -506,4 +506,4 @@ impl Dog {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

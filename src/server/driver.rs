@@ -30,7 +30,7 @@ use crate::limits::{
 use crate::observe::Counters;
 use crate::reject::Reason;
 use crate::route;
-use crate::server::answer::{Fields, judge, millis, refusal};
+use crate::server::answer::{Fields, extra_fields, judge, millis, refusal};
 use crate::server::core::{Core, Held, Watchdog};
 use crate::server::wire::Wire;
 use crate::server::{http2, sockets};
@@ -284,10 +284,11 @@ impl HttpDriver {
                 self.held = true;
                 break;
             }
-            let (mut allow, mut head_only) = ("", false);
+            let (mut allow, mut head_only, mut extra) = ("", false, Vec::new());
             let judge = |request: &Request<'_>| {
                 allow = route::allowed(request.path());
                 head_only = request.method == Method::Head;
+                extra = extra_fields(core, request);
                 judge(core, request).map(|_| ())
             };
             let heads = &mut core.heads.borrow_mut();
@@ -311,7 +312,9 @@ impl HttpDriver {
                         head_only,
                         keep_alive: false,
                     };
-                    self.write_response(core, &refusal(core, &reject, allow), manner, out);
+                    let mut refusal = refusal(core, &reject, allow);
+                    refusal.fields.append(&mut extra);
+                    self.write_response(core, &refusal, manner, out);
                     self.next = Some(Next::Linger);
                 }
             }

@@ -135,11 +135,13 @@ impl Server {
         })
     }
 
-    /// Reads the certificate and the tokens again; what cannot be read stays as it was.
-    pub fn reload(&self) -> Result<(), StartError> {
-        if let Some(tls) = &self.tls {
-            tls.reload()?;
-        }
+    /// Reads the certificate again, if there is one; one that cannot be read changes nothing.
+    pub fn reload_certificate(&self) -> Result<(), TlsError> {
+        self.tls.as_ref().map_or(Ok(()), |tls| tls.reload())
+    }
+
+    /// The same for the tokens.
+    pub fn reload_tokens(&self) -> Result<(), SettingsError> {
         self.shared.set_tokens(self.settings.read_tokens()?);
         Ok(())
     }

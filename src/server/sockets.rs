@@ -185,9 +185,12 @@ impl IngestDriver {
             return false;
         }
         dog.arm(now_ms + millis(PING_INTERVAL));
-        if let Err(reject) = core.still_holds(&self.grant) {
-            self.close(core, &reject);
-            return false;
+        match core.renew(&self.grant) {
+            Ok(grant) => self.grant = grant,
+            Err(reject) => {
+                self.close(core, &reject);
+                return false;
+            }
         }
         if is_overdue(&self.socket, now_ms) {
             self.close(core, &Reason::TooSlow.into());
@@ -404,7 +407,7 @@ impl ViewerDriver {
             return false;
         }
         dog.arm(now_ms + millis(PING_INTERVAL) / 4);
-        if let Err(reject) = core.still_holds(&self.grant) {
+        if let Err(reject) = core.renew(&self.grant) {
             self.close(core, dog, reject.reason);
             return false;
         }

@@ -6,6 +6,7 @@
     reason = "a test that panics has said what it had to say"
 )]
 
+mod agents;
 mod documents;
 mod h2;
 mod http;

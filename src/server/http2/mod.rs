@@ -23,7 +23,7 @@ use crate::limits::{
     HTTP2_HEADER_LIST_BYTES_MAX, HTTP2_HEADER_TABLE_BYTES, HTTP2_LOCAL_RESETS_MAX,
     HTTP2_PENDING_RESETS_MAX, HTTP2_RESET_WINDOW, HTTP2_RESETS_MAX, HTTP2_SEND_BUFFER_BYTES,
     HTTP2_SMALL_DATA_BUDGET, HTTP2_STALLS_MAX, HTTP2_STREAM_WINDOW_BYTES, HTTP2_STREAMS_MAX,
-    IDLE_TIMEOUT, REQUESTS_PER_CONNECTION_MAX,
+    IDLE_TIMEOUT, LINGER_TIMEOUT, REQUESTS_PER_CONNECTION_MAX,
 };
 use crate::reject::Reason;
 use crate::server::answer::millis;
@@ -50,6 +50,7 @@ where
         streams: Rc::new(Streams::default()),
         accepted: 0,
         ending: false,
+        lingers: false,
     };
     dog.arm(core.now_ms() + millis(IDLE_TIMEOUT));
     // Each stream that brings samples holds a stop up by a watchdog of its own.
@@ -148,6 +149,8 @@ struct Driver<S> {
     accepted: u32,
     /// A GOAWAY was said.
     ending: bool,
+    /// All was said.
+    lingers: bool,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
@@ -171,6 +174,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
                     self.end(core, dog, Code::ENHANCE_YOUR_CALM);
                     core.context.counters.refuse(Reason::Http2Flood);
                     continue;
+                }
+                Poll::Pending if self.gate.lingers.get() && !self.lingers => {
+                    (self.ending, self.lingers) = (true, true);
+                    dog.arm(core.now_ms() + millis(LINGER_TIMEOUT));
+                    break;
                 }
                 Poll::Pending => break,
             };
@@ -246,3 +254,6 @@ fn count(core: &Core, error: &h2::Error) {
     };
     core.context.counters.refuse(reason);
 }
+
+#[cfg(test)]
+mod tests;
