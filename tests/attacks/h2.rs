@@ -1,7 +1,6 @@
 //! HTTP/2 by hand (RFC 9113): frames in any order and with any content, as no library would send
 //! them, and just enough understanding of what comes back.
 
-use std::io::Write;
 use std::time::Instant;
 
 use crate::peer::{Peer, Said};
@@ -235,19 +234,24 @@ impl H2 {
             .map(|frame| status(&frame.payload))
     }
 
-    /// Acknowledges SETTINGS and PINGs, as the polite do.
+    /// Does what the polite do: acknowledges SETTINGS and PINGs, gives back window.
     pub(crate) fn acknowledge(&mut self) {
-        let asks = |f: &&Frame| matches!(f.kind, SETTINGS | PING) && f.flags & ACK == 0;
-        let answers = self
-            .frames
-            .iter()
-            .filter(asks)
-            .flat_map(|asked| match asked.kind {
-                PING => frame(PING, ACK, 0, &asked.payload),
-                _ => frame(SETTINGS, ACK, 0, &[]),
-            });
-        let answers: Vec<u8> = answers.collect();
-        let _ = self.peer.stream.write_all(&answers);
+        let mut answers = Vec::new();
+        let mut taken = 0;
+        for asked in &self.frames {
+            match asked.kind {
+                PING if asked.flags & ACK == 0 => {
+                    answers.extend(frame(PING, ACK, 0, &asked.payload));
+                }
+                SETTINGS if asked.flags & ACK == 0 => answers.extend(frame(SETTINGS, ACK, 0, &[])),
+                DATA => taken += u32::try_from(asked.payload.len()).unwrap(),
+                _ => {}
+            }
+        }
+        if 0 < taken {
+            answers.extend(window_update(0, taken));
+        }
+        self.say(&answers);
     }
 
     /// How the connection ended: `GOAWAY …`, `cut off`, or `open`.

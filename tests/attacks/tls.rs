@@ -91,7 +91,9 @@ impl Secure {
         let session = ClientConnection::new(self.config.clone(), name).unwrap();
         let socket = TcpStream::connect(self.address).unwrap();
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
-        socket.set_write_timeout(Some(Duration::from_millis(500))).unwrap();
+        socket
+            .set_write_timeout(Some(Duration::from_millis(500)))
+            .unwrap();
         let mut stream = StreamOwned::new(session, socket);
         stream.conn.complete_io(&mut stream.sock).unwrap();
         stream
@@ -124,19 +126,55 @@ fn no_handshake() {
     let cut = "cut off";
     let clear = "400 tls_required";
     let cases: Vec<(&str, Vec<u8>, &str)> = vec![
-        ("HTTP/1.1", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n".to_vec(), clear),
+        (
+            "HTTP/1.1",
+            b"GET / HTTP/1.1\r\nHost: x\r\n\r\n".to_vec(),
+            clear,
+        ),
         ("HTTP/2", PREFACE.to_vec(), clear),
-        ("SSLv2", b"\x80\x2e\x01\x00\x02\x00\x15\x00\x00\x00\x10".to_vec(), clear),
-        ("alerts", b"\x15\x03\x03\x00\x02\x02\x28".repeat(1_000), clear),
-        ("heartbeat", b"\x18\x03\x02\x00\x03\x01\x40\x00".to_vec(), clear),
+        (
+            "SSLv2",
+            b"\x80\x2e\x01\x00\x02\x00\x15\x00\x00\x00\x10".to_vec(),
+            clear,
+        ),
+        (
+            "alerts",
+            b"\x15\x03\x03\x00\x02\x02\x28".repeat(1_000),
+            clear,
+        ),
+        (
+            "heartbeat",
+            b"\x18\x03\x02\x00\x03\x01\x40\x00".to_vec(),
+            clear,
+        ),
         ("junk record", b"\x16\x03\x03\x00\x05junk!".to_vec(), cut),
-        ("record past the size", [b"\x16\x03\x01\xff\xff", &[0; 70_000][..]].concat(), cut),
+        (
+            "record past the size",
+            [b"\x16\x03\x01\xff\xff", &[0; 70_000][..]].concat(),
+            cut,
+        ),
         ("empty records", b"\x16\x03\x01\x00\x00".repeat(10_000), cut),
-        ("hello past the size", [b"\x16\x03\x01\x40\x00\x01\xff\xff\xff", &[0; 16_380][..]].concat(), cut),
+        (
+            "hello past the size",
+            [b"\x16\x03\x01\x40\x00\x01\xff\xff\xff", &[0; 16_380][..]].concat(),
+            cut,
+        ),
         ("hello twice", hello.repeat(2), cut),
-        ("hello, then junk", [&hello[..], b"\x17\x03\x03\x00\x05junk!"].concat(), cut),
-        ("hello, then alerts", [&hello[..], &b"\x15\x03\x03\x00\x02\x01\x5a".repeat(100)].concat(), cut),
-        ("hello, then clear HTTP", [&hello[..], b"GET / HTTP/1.1\r\n\r\n"].concat(), cut),
+        (
+            "hello, then junk",
+            [&hello[..], b"\x17\x03\x03\x00\x05junk!"].concat(),
+            cut,
+        ),
+        (
+            "hello, then alerts",
+            [&hello[..], &b"\x15\x03\x03\x00\x02\x01\x5a".repeat(100)].concat(),
+            cut,
+        ),
+        (
+            "hello, then clear HTTP",
+            [&hello[..], b"GET / HTTP/1.1\r\n\r\n"].concat(),
+            cut,
+        ),
     ];
     besiege_node(&secure.node, &plan, |field, number| {
         let turns = cases.iter().cycle().skip(number);
@@ -146,7 +184,11 @@ fn no_handshake() {
             peer.listen_to_the_end();
             let met = peer.verdict();
             let as_stated = met == *expected || (*expected == clear && met == cut);
-            field.meets(if as_stated { met } else { format!("{name}: {met}") });
+            field.meets(if as_stated {
+                met
+            } else {
+                format!("{name}: {met}")
+            });
         }
     });
 }
@@ -184,7 +226,11 @@ fn handshake_flood() {
                         }
                         rounds += 1;
                     }
-                    field.meets(if rounds == 5_000 { "keys changed" } else { "cut off" });
+                    field.meets(if rounds == 5_000 {
+                        "keys changed"
+                    } else {
+                        "cut off"
+                    });
                 }
             }
         }
@@ -192,5 +238,8 @@ fn handshake_flood() {
 }
 
 fn is_timeout(error: &std::io::Error) -> bool {
-    matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut)
+    matches!(
+        error.kind(),
+        std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut
+    )
 }

@@ -51,7 +51,9 @@ fn guessing_flood() {
             let close = "Host: x\r\nConnection: close\r\n";
             let short: String = guess.chars().take(200).collect();
             let text = match number {
-                0 => format!("GET /api/hosts HTTP/1.1\r\n{close}Authorization: Bearer {guess}\r\n\r\n"),
+                0 => format!(
+                    "GET /api/hosts HTTP/1.1\r\n{close}Authorization: Bearer {guess}\r\n\r\n"
+                ),
                 1 => format!("GET /metrics HTTP/1.1\r\n{close}X-API-Key: {guess}\r\n\r\n"),
                 2 => format!("GET /api/hosts HTTP/1.1\r\n{close}Cookie: tidewall={guess}\r\n\r\n"),
                 3 => handshake(&format!("/api/live?key={short}"), "Connection: close\r\n"),
