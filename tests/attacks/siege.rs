@@ -303,7 +303,7 @@ impl Attacked {
         let mib = |bytes: u64| bytes as f64 / MIB as f64;
         let [before, peak, after] = self.bytes.map(mib);
         let row = format!(
-            "| {} | {} s | {met} | {before:.1} → {peak:.1} → {after:.1} (+{}) | {} → {} → {} | \
+            "| {} | {} s | {met} | {before:.1} → {peak:.1} (+{}) → {after:.1} | {} → {} → {} | \
              {} → {} | {}, {} failed | {} | {} |",
             plan.name,
             self.lasted.as_secs(),

@@ -107,7 +107,7 @@ fn slow_body() {
     besiege(&plan, |field, number| {
         let begin = |at: usize| {
             let mut peer = Peer::connect(field.node).unwrap();
-            let pad = "a".repeat(if at % 2 == 0 { 0 } else { 15 * 1024 });
+            let pad = "a".repeat(at % 2 * 15 * 1024);
             let length = match number % 2 {
                 0 => "Content-Length: 1000000\r\n\r\n",
                 _ => "Transfer-Encoding: chunked\r\n\r\nfff\r\n",
