@@ -213,7 +213,7 @@ fn one_byte_data_flood() {
     });
 }
 
-/// CVE-2019-9512, -9515: frames that ask for an answer, or for a look at a table, and carry nothing.
+/// CVE-2019-9512, -9515: frames that want an answer, or a look at a table, and carry nothing.
 #[test]
 fn control_frame_floods() {
     let plan = Plan {

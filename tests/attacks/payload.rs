@@ -183,7 +183,7 @@ fn cardinality_explosion() {
     let plan = Plan {
         name: "Cardinality: hosts, columns and series without end",
         seconds_min: 6,
-        // 65,536 hosts and a million series, of which a sparse one costs 48 B, and names of 200 B in
+        // 65,536 hosts, a million series, of which a sparse one costs 48 B, and names of 200 B in
         // the catalog, on two cores, in the aggregator and in the host table.
         growth_max: 192 * MIB,
         // None of it goes before FORGET_AFTER.
@@ -271,10 +271,10 @@ fn host_table_readers() {
         flags: &["--tick", "10ms"],
         attackers: 40,
         seconds_min: 3,
-        // One table of 14 MB, shared by all who ask, thrice while it grows by doubling; and the same
-        // for the KEY frames of those who watch. Forty copies would be 560 MB.
-        growth_max: 128 * MIB,
-        kept_max: 64 * MIB,
+        // One table of 14 MB, shared by all who ask, and its buffer while it is made. Forty copies
+        // would be 560 MB.
+        growth_max: 48 * MIB,
+        kept_max: 16 * MIB,
         counter: "tidewall_requests_total",
         answers: &["not read"],
         ..PLAN

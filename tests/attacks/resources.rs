@@ -83,6 +83,39 @@ fn silent_connections() {
     });
 }
 
+/// More connections than CONNECTIONS_FD_PERCENT allows: whoever comes too late is told so, whoever
+/// is connected is served.
+#[test]
+fn connections_run_out() {
+    let plan = Plan {
+        name: "More connections than there may be",
+        attackers: 1,
+        honest: 8,
+        reconnect: false,
+        files_max: Some(256),
+        counter: "tidewall_refusals_total{reason=\"connections\"}",
+        answers: &["held", "503"],
+        ..PLAN
+    };
+    besiege(&plan, |field, _| {
+        let mut peers: Vec<Peer> = Vec::new();
+        while field.goes_on() {
+            for _ in peers.len()..300 {
+                peers.push(Peer::connect(field.node).unwrap());
+            }
+            field.rest(Duration::from_millis(300));
+            peers.retain_mut(|peer| {
+                peer.glance();
+                if peer.ended {
+                    field.meets(peer.verdict());
+                }
+                !peer.ended
+            });
+        }
+        peers.iter().for_each(|_| field.meets("held"));
+    });
+}
+
 /// Out of descriptors: the node may not spin, and serves whoever is connected.
 #[test]
 fn descriptors_run_out() {

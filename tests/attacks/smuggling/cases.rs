@@ -7,8 +7,8 @@ pub(super) struct Case {
     pub(super) name: String,
     /// What is sent, around the hidden request.
     pub(super) bytes: Box<Around>,
-    /// Statuses, with reasons, of all answers until the connection ends. Two lists with `or` between
-    /// where a head that comes alone is refused at once, and the connection with it.
+    /// Statuses, with reasons, of all answers until the connection ends. Two lists with `or`
+    /// between where a head that comes alone is refused at once, and the connection with it.
     pub(super) expected: &'static str,
 }
 
