@@ -160,9 +160,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             let accepted = match self.connection.poll_accept(cx) {
                 Poll::Ready(Some(Ok(accepted))) => accepted,
                 Poll::Ready(Some(Err(error))) => {
+                    // h2 has said its GOAWAY by now, and would give the error again for ever.
                     count(core, &error);
-                    // Once more: h2 says its GOAWAY.
-                    continue;
+                    return Poll::Ready(());
                 }
                 Poll::Ready(None) => return Poll::Ready(()),
                 Poll::Pending if self.must_end() => {
