@@ -1,0 +1,74 @@
+#!/usr/bin/env python3
+"""compare.py NAME RESULTS: holds a run's outcomes against those frozen in expected/NAME.txt.
+
+A line is a case: its id, its outcome, maybe a detail, with tabs between. A difference in either
+direction fails. Each case that is no plain pass has its argument in exceptions.txt, and each argument
+there has its case. The outcome `varies` is frozen for cases whose end is a race that the RFC leaves
+open: any outcome is as expected. BLESS=1 writes the run down, and keeps what varies.
+"""
+
+import difflib
+import os
+import pathlib
+import sys
+
+HERE = pathlib.Path(__file__).parent
+
+
+def main():
+    name, results = sys.argv[1], pathlib.Path(sys.argv[2])
+    suite = name.split("-")[0]
+    expected = HERE / "expected" / f"{name}.txt"
+    run = read(results)
+    frozen = read(expected) if expected.exists() else {}
+    for case, rest in frozen.items():
+        if rest[0] == "varies" and case in run:
+            run[case] = rest
+    if os.environ.get("BLESS"):
+        expected.write_text("".join(lines(run)))
+        frozen = run
+    passed = sum(rest[0] == "pass" for rest in run.values())
+    print(f"   {name}: {passed} of {len(run)} pass, {len(run) - passed} argued or new")
+    diff = list(difflib.unified_diff(lines(frozen), lines(run), "expected", "found", n=0))
+    sys.stdout.writelines(diff)
+    faults = unargued(name, suite, frozen)
+    sys.stdout.writelines(f"   {fault}\n" for fault in faults)
+    return 1 if diff or faults or not run else 0
+
+
+def read(path):
+    cases = {}
+    for line in path.read_text().splitlines():
+        case, *rest = line.split("\t")
+        if case in cases:
+            sys.exit(f"   {path.name}: two outcomes for {case}")
+        cases[case] = rest
+    return dict(sorted(cases.items(), key=lambda item: natural(item[0])))
+
+
+def natural(case):
+    """10.1 after 9.1."""
+    digits = "".join(c if c.isdigit() else " " for c in case).split()
+    return case.rstrip("0123456789.") == "", [int(d) for d in digits] if case[:1].isdigit() else [], case
+
+
+def lines(cases):
+    return ["\t".join([case, *rest]) + "\n" for case, rest in cases.items()]
+
+
+def unargued(name, suite, frozen):
+    """Exceptions are shared by the ways one suite is run: over TCP, TLS, HTTP/2."""
+    argued = {}
+    for line in (HERE / "exceptions.txt").read_text().splitlines():
+        if line and not line.startswith("#"):
+            of, case, reason = line.split("\t")
+            if of == suite and reason:
+                argued[case] = reason
+    odd = {case for case, rest in frozen.items() if rest[0] != "pass"}
+    others = (HERE / "expected").glob(f"{suite}*.txt")
+    known = {case for path in others for case, rest in read(path).items() if rest[0] != "pass"}
+    faults = [f"{name}: no argument in exceptions.txt for {case}" for case in sorted(odd - set(argued))]
+    return faults + [f"exceptions.txt: {suite} {case} passes" for case in sorted(set(argued) - known)]
+
+
+sys.exit(main())
