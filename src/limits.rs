@@ -35,6 +35,12 @@ pub const WRITE_STALL_TIMEOUT: Duration = Duration::from_secs(10);
 pub const PIPELINE_OUT_BYTES_MAX: usize = 64 * KIB;
 /// Bytes of unfinished requests one core holds: 32 of the largest bodies; past it 503.
 pub const CARRY_BYTES_MAX: u64 = 256 * MIB as u64;
+/// Bodies up to this size may pass [`CARRY_BYTES_MAX`] by as much again as a quarter of it: those
+/// who fill it with large ones must not shut out agents.
+pub const CARRY_SMALL_BODY_BYTES: usize = 64 * KIB;
+pub const CARRY_SMALL_BYTES_MAX: u64 = CARRY_BYTES_MAX / 4;
+/// An answer's body longer than this is shared, not copied, while it waits for its peer.
+pub const COPIED_BODY_BYTES_MAX: usize = 64 * KIB;
 /// After our last answer on a connection: how long and how much is read and forgotten.
 pub const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
 pub const LINGER_BYTES_MAX: usize = 256 * KIB;
@@ -144,6 +150,8 @@ pub const UNIT_BYTES_MAX: usize = 16;
 pub const TAGS_MAX: usize = 16;
 pub const TAG_KEY_BYTES_MAX: usize = 64;
 pub const TAG_VALUE_BYTES_MAX: usize = 128;
+/// Keys and values of one host's tags together: 65,536 hosts x 1 KiB is a host table of 64 MiB.
+pub const TAGS_BYTES_MAX: usize = KIB;
 /// A sample's own time may run ahead of ours by this much; past it 422.
 pub const FUTURE_MS_MAX: i64 = 10 * 60 * 1000;
 /// What a refused peer should wait; whole seconds, as `Retry-After` wants.
@@ -279,6 +287,11 @@ pub const PINGS_PER_TEN_SECONDS_MAX: u32 = 100;
 
 /// A WebSocket peer that answers no ping for this long is gone.
 pub const PONG_TIMEOUT: Duration = Duration::from_secs(30);
+/// From a message's first byte to its last; past it close 1008.
+pub const MESSAGE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Messages of a viewer in ten seconds: an acknowledgement for each of 16 views at 10 Hz are 1,600;
+/// past it close 1008.
+pub const VIEWER_MESSAGES_PER_TEN_SECONDS_MAX: u32 = 4_000;
 /// Time a peer gets to answer our close.
 pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -286,6 +299,9 @@ pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How often a core looks for connections past their deadline; timeouts are this coarse.
 pub const SWEEP_INTERVAL: Duration = Duration::from_millis(250);
+/// Reads of one connection before others get their turn: 2 x 64 KiB of tiny messages are a few
+/// milliseconds.
+pub const READS_PER_TURN: u32 = 2;
 /// Per-core read buffer; an idle connection owns none.
 pub const READ_BUFFER_BYTES: usize = 64 * KIB;
 /// Connections accepted before others get their turn.

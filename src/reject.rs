@@ -63,6 +63,7 @@ pub enum Reason {
     MessageTooBig,
     TooManyFragments,
     PingFlood,
+    MessageFlood,
     BinaryIngest,
     // The peer does not keep up.
     SlowViewer,
@@ -212,6 +213,7 @@ impl Reason {
             R::MessageTooBig => row(413, 1009, "message_too_big", "message too big"),
             R::TooManyFragments => row(400, 1008, "fragments", "too many fragments"),
             R::PingFlood => row(429, 1008, "ping_flood", "too many pings"),
+            R::MessageFlood => row(429, 1008, "message_flood", "too many messages"),
             R::BinaryIngest => row(415, 1003, "binary_message", "send text messages"),
             R::SlowViewer => row(408, 4008, "slow_viewer", "frames were not acknowledged"),
             R::StalledViewer => row(408, 1013, "stalled_viewer", "the socket takes nothing"),
@@ -227,7 +229,7 @@ impl Reason {
 
     /// The same request may do later.
     pub const fn is_temporary(self) -> bool {
-        matches!(self.answer().status, 429 | 503) && !matches!(self, R::PingFlood)
+        matches!(self.answer().status, 429 | 503) && !matches!(self, R::PingFlood | R::MessageFlood)
     }
 }
 
@@ -350,6 +352,7 @@ const ALL: [Reason; REASONS] = [
     R::MessageTooBig,
     R::TooManyFragments,
     R::PingFlood,
+    R::MessageFlood,
     R::BinaryIngest,
     R::SlowViewer,
     R::StalledViewer,

@@ -21,11 +21,19 @@ const SUBPROTOCOL: &[u8] = b"tidewall.token.";
 
 /// What a peer was let in by. On a node without tokens: nothing, and it may do all.
 #[derive(Clone, Debug, Default)]
-pub struct Grant(Option<Arc<Token>>);
+pub struct Grant {
+    token: Option<Arc<Token>>,
+    by_cookie: bool,
+}
 
 impl Grant {
     pub fn token(&self) -> Option<&Token> {
-        self.0.as_deref()
+        self.token.as_deref()
+    }
+
+    /// Whether the peer may give the token back by logging out.
+    pub fn by_cookie(&self) -> bool {
+        self.by_cookie
     }
 
     /// Whether a connection that stands may go on: tokens expire and are withdrawn.
@@ -62,7 +70,10 @@ pub fn admit(
     if presented.by_cookie && request.upgrade.is_some() && request.origin.is_none() {
         return Err(Reason::ForeignOrigin.into());
     }
-    Ok(Grant(Some(token)))
+    Ok(Grant {
+        token: Some(token),
+        by_cookie: presented.by_cookie,
+    })
 }
 
 struct Presented {

@@ -6,14 +6,22 @@
 use crate::auth::{COOKIE, Scope};
 use crate::endpoint::{Context, Response};
 use crate::percent;
-use crate::reject::Reason;
+use crate::reject::{Reason, Reject};
 
 /// How long a browser keeps its token, in seconds: 30 days.
 const COOKIE_SECONDS: u32 = 30 * 24 * 3600;
 
-/// To the form.
-pub fn lead() -> Response {
-    to("/login")
+/// Another token would be let in.
+pub fn could_help(reject: &Reject) -> bool {
+    matches!(reject.reason.answer().status, 401) || reject.reason == Reason::Scope
+}
+
+/// To the form, which says so when a token was brought that does not do.
+pub fn lead(reject: &Reject) -> Response {
+    match reject.reason {
+        Reason::TokenMissing => to("/login"),
+        _ => to("/login?failed"),
+    }
 }
 
 /// `POST /login`, a form with the field `token`.

@@ -89,8 +89,8 @@ pub(super) fn call(
     let Judged { endpoint, grant } = match judge(core, request) {
         Ok(judged) => judged,
         // A browser is led to the form; a script is told what is missing.
-        Err(reject) if asks_for_page(request) && reject.reason.answer().status == 401 => {
-            return Ok(Outcome::Reply(Reply::Now(login::lead())));
+        Err(reject) if asks_for_page(request) && login::could_help(&reject) => {
+            return Ok(Outcome::Reply(Reply::Now(login::lead(&reject))));
         }
         Err(reject) => return Err(reject),
     };

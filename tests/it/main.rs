@@ -7,9 +7,13 @@
 )]
 
 mod documents;
+mod h2;
 mod http;
+mod http2;
 mod ledger;
 mod live;
 mod support;
 mod tidy;
+mod tls;
+mod tokens;
 mod vectors;

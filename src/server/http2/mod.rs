@@ -160,8 +160,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             let accepted = match self.connection.poll_accept(cx) {
                 Poll::Ready(Some(Ok(accepted))) => accepted,
                 Poll::Ready(Some(Err(error))) => {
-                    // h2 has said its GOAWAY by now, and would give the error again for ever.
-                    count(core, &error);
+                    // Final: h2 has said its GOAWAY by now, and would say the error for ever.
+                    if !self.ending {
+                        count(core, &error);
+                    }
                     return Poll::Ready(());
                 }
                 Poll::Ready(None) => return Poll::Ready(()),
@@ -212,9 +214,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             return dog.is_due(now_ms);
         }
         if core.says_bye() {
-            // Viewers hear their farewell; what is left of the connection after that is dropped.
+            // Viewers say farewell and wait for the answer; then what is left is dropped.
             self.ending = true;
-            dog.arm(now_ms + millis(CLOSE_TIMEOUT));
+            dog.arm(now_ms + millis(CLOSE_TIMEOUT) * 3 / 2);
             return false;
         }
         if core.is_stopping() {

@@ -14,14 +14,14 @@ use crate::connection::head::{Method, Request};
 use crate::connection::http2::{self as head, FIELDS};
 use crate::endpoint::{Reply, Response, query};
 use crate::limits::{
-    BODY_BYTES_MAX, BODY_BYTES_PER_SECOND_MIN, BODY_GRACE, BODY_TIMEOUT, CARRY_BYTES_MAX,
-    HTTP2_SEND_BUFFER_BYTES, HTTP2_SMALL_ANSWER_BYTES, WRITE_STALL_TIMEOUT,
+    BODY_BYTES_MAX, BODY_BYTES_PER_SECOND_MIN, BODY_GRACE, BODY_TIMEOUT, HTTP2_SEND_BUFFER_BYTES,
+    HTTP2_SMALL_ANSWER_BYTES, WRITE_STALL_TIMEOUT,
 };
 use crate::observe::Protocol;
 use crate::reject::{Reason, Reject};
 use crate::route;
 use crate::server::answer::{Fields, Outcome, call, extra_fields, judge, millis, refusal};
-use crate::server::core::{Core, Watchdog};
+use crate::server::core::{Core, Held, Watchdog};
 use crate::server::http2::Streams;
 use crate::server::http2::wire::StreamWire;
 use crate::server::sockets;
@@ -136,7 +136,7 @@ impl Stream {
     /// The body, taken as fast as it comes: what is left with h2 counts against the connection.
     async fn collect(&mut self, parts: &Parts) -> Result<Result<Bytes, Reject>, Gone> {
         let core = self.core.clone();
-        let mut held = Held::new(&core);
+        let mut held = Held::new(&core.context.counters);
         let began_ms = core.now_ms();
         let mut whole = Vec::new();
         loop {
@@ -155,10 +155,11 @@ impl Stream {
             if whole.is_empty() {
                 let declared = parts.headers.get(http::header::CONTENT_LENGTH);
                 let length = declared.and_then(|value| value.to_str().ok()?.parse().ok());
+                // A declared length is believed once something came; it allocates nothing alone.
                 whole.reserve_exact(length.unwrap_or(2 * data.len()).min(BODY_BYTES_MAX));
             }
             whole.extend_from_slice(&data);
-            if CARRY_BYTES_MAX < held.hold(whole.len()) {
+            if !held.hold(whole.capacity()) {
                 return Ok(Err(Reason::Busy.into()));
             }
         }
@@ -328,31 +329,4 @@ fn compact(parts: &mut Parts) {
         }
     }
     parts.headers = kept;
-}
-
-/// A body's share of what the core holds of unfinished requests.
-struct Held<'c> {
-    core: &'c Core,
-    bytes: u64,
-}
-
-impl<'c> Held<'c> {
-    fn new(core: &'c Core) -> Self {
-        Self { core, bytes: 0 }
-    }
-
-    /// Gives what the core holds in all.
-    fn hold(&mut self, bytes: usize) -> u64 {
-        let all = &self.core.context.counters.carry_bytes;
-        all.sub(self.bytes);
-        self.bytes = bytes as u64;
-        all.add(self.bytes);
-        all.get()
-    }
-}
-
-impl Drop for Held<'_> {
-    fn drop(&mut self) {
-        self.core.context.counters.carry_bytes.sub(self.bytes);
-    }
 }
