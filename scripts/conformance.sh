@@ -17,7 +17,7 @@ work=$here/target/conformance
 logs=$work/logs
 server=${BIN:-$here/target/release/tidewall}
 echo_server=${server%/*}/examples/echo
-mkdir -p "$work/results" "$logs"
+mkdir -p "$work/results" "$work/report" "$logs"
 
 step() { printf '\n== %s  %s\n' "$(date +%T)" "$*"; }
 say() { printf '   %s\n' "$*"; }
@@ -143,13 +143,13 @@ autobahn() {
   scripts/need.sh cargo cc node python python2 haproxy
   local python2
   python2=$(scripts/python2.sh)
-  if [ ! -d "$work/autobahn" ]; then
-    say "fetch $(grep autobahntestsuite conformance/autobahn.txt)"
-    rm -rf "$work/autobahn.part"
-    "$python2" -m pip install --quiet --no-deps --target "$work/autobahn.part" \
+  if [ ! -d "$work/wstest" ]; then
+    say "fetch $(grep ^autobahntestsuite conformance/autobahn.txt)"
+    rm -rf "$work/wstest.part"
+    "$python2" -m pip install --quiet --no-deps --target "$work/wstest.part" \
       --requirement conformance/autobahn.txt >"$logs/autobahn-install.log" 2>&1 ||
       die "see $logs/autobahn-install.log"
-    mv "$work/autobahn.part" "$work/autobahn"
+    mv "$work/wstest.part" "$work/wstest"
   fi
   say "build the echo"
   cargo build --release --locked --quiet --example echo
@@ -173,7 +173,7 @@ with socket.create_server(("127.0.0.1", 0)) as free: print(free.getsockname()[1]
 
 # fuzz NAME URL: one run of Autobahn's client; what it talks to goes on running.
 fuzz() {
-  conformance/autobahn.py "$python2" "$work/autobahn" "$2" "$work/$1" >"$work/results/$1.txt"
+  conformance/autobahn.py "$python2" "$work/wstest" "$2" "$work/report/$1" >"$work/results/$1.txt"
   if ! conformance/compare.py "$1" "$work/results/$1.txt"; then differs=1; fi
 }
 
