@@ -29,8 +29,10 @@ pub const BODY_BYTES_PER_SECOND_MIN: u64 = KIB as u64;
 pub const BODY_GRACE: Duration = Duration::from_secs(5);
 /// A keep-alive connection that has nothing to say is closed after this.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
-/// A peer that reads nothing of its answers for this long is closed.
+/// A peer that reads less than [`WRITE_BYTES_PER_STALL_MIN`] of its answers in this time is closed.
 pub const WRITE_STALL_TIMEOUT: Duration = Duration::from_secs(10);
+/// 1 KiB a second, as for bodies: a byte now and then holds nothing for good.
+pub const WRITE_BYTES_PER_STALL_MIN: u64 = 10 * KIB as u64;
 /// Answers waiting for a peer that pipelines but does not read; past it reading stops.
 pub const PIPELINE_OUT_BYTES_MAX: usize = 64 * KIB;
 /// Bytes of unfinished requests one core holds: 32 of the largest bodies; past it 503.

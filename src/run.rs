@@ -1,7 +1,7 @@
 //! From the command line to a running command and its exit code.
 
 use std::ffi::OsString;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -87,14 +87,23 @@ fn fail(error: &dyn std::error::Error, code: u8) -> ExitCode {
 }
 
 fn log_to_stderr(cli: &Cli) {
-    let builder = tracing_subscriber::fmt()
+    use tracing_subscriber::filter::{LevelFilter, Targets};
+    use tracing_subscriber::layer::SubscriberExt;
+    use tracing_subscriber::util::SubscriberInitExt;
+    // What a peer does wrong is counted; libraries would write a line for each time.
+    let quiet = |targets: Targets, name| targets.with_target(name, LevelFilter::OFF);
+    let filter = ["h2", "rustls", "tokio_rustls", "tungstenite"]
+        .into_iter()
+        .fold(Targets::new().with_default(cli.log), quiet);
+    let layer = tracing_subscriber::fmt::layer()
         .with_writer(io::stderr)
-        .with_max_level(cli.log);
+        .with_ansi(io::stderr().is_terminal());
+    let registry = tracing_subscriber::registry().with(filter);
     // A second subscriber is refused; the first one, a test's, then stays.
     let _ = if cli.log_json {
-        builder.json().try_init()
+        registry.with(layer.json()).try_init()
     } else {
-        builder.compact().try_init()
+        registry.with(layer.compact()).try_init()
     };
 }
 

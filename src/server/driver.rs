@@ -25,7 +25,7 @@ use crate::endpoint::query;
 use crate::limits::{
     BODY_BYTES_PER_SECOND_MIN, BODY_GRACE, BODY_TIMEOUT, COPIED_BODY_BYTES_MAX, HEAD_TIMEOUT,
     IDLE_TIMEOUT, LINGER_BYTES_MAX, LINGER_TIMEOUT, PIPELINE_OUT_BYTES_MAX, READS_PER_TURN,
-    WRITE_STALL_TIMEOUT,
+    WRITE_BYTES_PER_STALL_MIN, WRITE_STALL_TIMEOUT,
 };
 use crate::observe::Counters;
 use crate::reject::Reason;
@@ -52,6 +52,9 @@ where
     W: Wire + AsyncRead + AsyncWrite + Unpin + 'static,
 {
     let watchdog = Watchdog::enrol(&core);
+    if wire.is_agreed_http2() {
+        return http2::drive(&core, &watchdog, wire, Vec::new()).await;
+    }
     let mut http = HttpDriver::new(&core.context.counters);
     let next = poll_fn(|cx| http.poll(cx, &core, &watchdog, &mut wire)).await;
     let rest = std::mem::take(&mut http.carry);
@@ -121,6 +124,9 @@ struct HttpDriver {
     /// Answers the socket did not take at once, from `written` on.
     backlog: Vec<u8>,
     written: usize,
+    /// Bytes of answers that were taken late, and how many when the deadline was set.
+    flushed: u64,
+    flushed_before: u64,
     /// A large body behind the backlog; shared, so that those who do not read it cost little.
     tail: Bytes,
     asked: Option<Box<Asked>>,
@@ -140,6 +146,8 @@ impl HttpDriver {
             held_bytes: Held::new(counters),
             backlog: Vec::new(),
             written: 0,
+            flushed: 0,
+            flushed_before: 0,
             tail: Bytes::new(),
             asked: None,
             held: false,
@@ -169,7 +177,10 @@ impl HttpDriver {
                     Poll::Ready(Err(_)) => return Poll::Ready(Next::Done),
                     Poll::Pending if !self.is_clogged(0) && self.next.is_none() => {}
                     Poll::Pending => {
-                        self.guard(core, dog, Waits::Write);
+                        if self.waits != Waits::Write {
+                            self.flushed_before = self.flushed;
+                            self.guard(core, dog, Waits::Write);
+                        }
                         return Poll::Pending;
                     }
                 }
@@ -359,7 +370,10 @@ impl HttpDriver {
         while self.written < self.backlog.len() {
             ready!(wire.poll_writable(cx))?;
             match wire.try_write(&self.backlog[self.written..]) {
-                Ok(written) => self.written += written,
+                Ok(written) => {
+                    self.written += written;
+                    self.flushed += written as u64;
+                }
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
                 Err(e) => return Poll::Ready(Err(e)),
             }
@@ -370,7 +384,10 @@ impl HttpDriver {
         while !self.tail.is_empty() {
             ready!(wire.poll_writable(cx))?;
             match wire.try_write(&self.tail) {
-                Ok(written) => self.tail.advance(written),
+                Ok(written) => {
+                    self.tail.advance(written);
+                    self.flushed += written as u64;
+                }
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
                 Err(e) => return Poll::Ready(Err(e)),
             }
@@ -436,6 +453,10 @@ impl HttpDriver {
         }
         match self.waits {
             Waits::Idle => self.next = Some(Next::Linger),
+            Waits::Write if WRITE_BYTES_PER_STALL_MIN <= self.flushed - self.flushed_before => {
+                self.flushed_before = self.flushed;
+                self.guard(core, dog, Waits::Write);
+            }
             Waits::Write | Waits::Answer => {
                 core.context.counters.refuse(Reason::TooSlow);
                 return Some(Next::Done);

@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, RwLock};
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use thiserror::Error;
 use tokio::sync::{mpsc, watch};
@@ -30,7 +31,7 @@ use crate::config::{Settings, SettingsError};
 use crate::endpoint::ingest::Intake;
 use crate::endpoint::{Context, Shared};
 use crate::frame::views::Views;
-use crate::limits::{HANDOVER_QUEUE, QUESTIONS_MAX, RING_CAPACITY};
+use crate::limits::{HANDOVER_QUEUE, QUESTIONS_MAX, RING_CAPACITY, STOP_TIMEOUT};
 use crate::observe::{Aggregated, Counters};
 use crate::ring::{Producer, ring};
 use crate::server::core::{Peers, Phase, Seed};
@@ -149,8 +150,16 @@ impl Server {
         self.stopping.store(true, Relaxed);
         // No receiver: every core has ended already, and its result says why.
         let _ = self.phase.send(Phase::Draining);
+        // Threads end by themselves before that; one that hangs must not hold the process.
+        let until = Instant::now() + STOP_TIMEOUT;
         for thread in self.threads {
             let name = thread.thread().name().unwrap_or("a thread").to_owned();
+            while !thread.is_finished() {
+                if until < Instant::now() {
+                    return Err(io::Error::other(format!("{name} did not end in time")));
+                }
+                thread::sleep(Duration::from_millis(2));
+            }
             thread
                 .join()
                 .map_err(|_| io::Error::other(format!("{name} panicked")))??;

@@ -48,12 +48,9 @@ pub(super) struct Gated<S> {
     gate: Rc<Gate>,
 }
 
-/// The preface is no frame.
-const PREFACE_BYTES: usize = 24;
-
 impl<S> Gated<S> {
     pub(super) fn new(socket: S, before: Vec<u8>, gate: Rc<Gate>) -> Self {
-        gate.heard(before.get(PREFACE_BYTES..).unwrap_or_default());
+        gate.heard(&before);
         Self {
             socket,
             before,

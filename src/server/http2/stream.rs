@@ -15,7 +15,7 @@ use crate::connection::http2::{self as head, FIELDS};
 use crate::endpoint::{Reply, Response, query};
 use crate::limits::{
     BODY_BYTES_MAX, BODY_BYTES_PER_SECOND_MIN, BODY_GRACE, BODY_TIMEOUT, HTTP2_SEND_BUFFER_BYTES,
-    HTTP2_SMALL_ANSWER_BYTES, WRITE_STALL_TIMEOUT,
+    HTTP2_SMALL_ANSWER_BYTES, WRITE_BYTES_PER_STALL_MIN, WRITE_STALL_TIMEOUT,
 };
 use crate::observe::Protocol;
 use crate::reject::{Reason, Reject};
@@ -46,6 +46,8 @@ pub(super) async fn live(
         body,
         respond,
         dog: None,
+        sent: 0,
+        sent_before: None,
     };
     match stream.run(parts).await {
         Ok(None) => streams.answered(),
@@ -74,6 +76,9 @@ struct Stream {
     respond: SendResponse<Bytes>,
     /// Had from the first wait on: most streams never wait.
     dog: Option<Watchdog>,
+    /// Bytes of the answer that were handed on, and how many when the deadline was set.
+    sent: u64,
+    sent_before: Option<u64>,
 }
 
 /// What an answer needs to know of its request.
@@ -259,27 +264,40 @@ impl Stream {
             send.reserve_capacity(body.len().min(HTTP2_SEND_BUFFER_BYTES));
             let room = self.room(&mut send).await?.min(body.len());
             let piece = body.split_to(room);
+            self.sent += room as u64;
             let sent = send.send_data(piece, body.is_empty());
             sent.map_err(|_| Gone::Peer)?;
         }
         Ok(())
     }
 
-    /// What the peer's window lets go now; at least one byte.
+    /// What the peer's window lets go now; at least one byte. A peer that opens it too little and
+    /// too late is given up.
     async fn room(&mut self, send: &mut SendStream<Bytes>) -> Result<usize, Gone> {
         if 0 < send.capacity() {
             return Ok(send.capacity());
         }
         let core = &self.core;
         let dog = self.dog.get_or_insert_with(|| Watchdog::enrol(core));
-        dog.arm(core.now_ms() + millis(WRITE_STALL_TIMEOUT));
-        poll_fn(|cx| match send.poll_capacity(cx) {
-            Poll::Ready(Some(Ok(room))) => Poll::Ready(Ok(room)),
-            Poll::Ready(_) => Poll::Ready(Err(Gone::Peer)),
-            Poll::Pending if dog.barked(cx) && dog.is_due(core.now_ms()) => {
-                Poll::Ready(Err(Gone::Stalled))
+        let (sent, before) = (self.sent, &mut self.sent_before);
+        if before.is_none() {
+            *before = Some(sent);
+            dog.arm(core.now_ms() + millis(WRITE_STALL_TIMEOUT));
+        }
+        poll_fn(|cx| {
+            match send.poll_capacity(cx) {
+                Poll::Ready(Some(Ok(room))) => return Poll::Ready(Ok(room)),
+                Poll::Ready(_) => return Poll::Ready(Err(Gone::Peer)),
+                Poll::Pending => {}
             }
-            Poll::Pending => Poll::Pending,
+            if dog.barked(cx) && dog.is_due(core.now_ms()) {
+                if sent - before.unwrap_or(sent) < WRITE_BYTES_PER_STALL_MIN {
+                    return Poll::Ready(Err(Gone::Stalled));
+                }
+                *before = Some(sent);
+                dog.arm(core.now_ms() + millis(WRITE_STALL_TIMEOUT));
+            }
+            Poll::Pending
         })
         .await
     }
