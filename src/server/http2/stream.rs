@@ -15,7 +15,8 @@ use crate::connection::http2::{self as head, FIELDS};
 use crate::endpoint::{Reply, Response, query};
 use crate::limits::{
     BODY_BYTES_MAX, BODY_BYTES_PER_SECOND_MIN, BODY_GRACE, BODY_TIMEOUT, HTTP2_SEND_BUFFER_BYTES,
-    HTTP2_SMALL_ANSWER_BYTES, WRITE_BYTES_PER_STALL_MIN, WRITE_STALL_TIMEOUT,
+    HTTP2_SMALL_ANSWER_BYTES, LINGER_BYTES_MAX, LINGER_TIMEOUT, WRITE_BYTES_PER_STALL_MIN,
+    WRITE_STALL_TIMEOUT,
 };
 use crate::observe::Protocol;
 use crate::reject::{Reason, Reject};
@@ -50,7 +51,10 @@ pub(super) async fn live(
         sent_before: None,
     };
     match stream.run(parts).await {
-        Ok(None) => streams.answered(),
+        Ok(None) => {
+            streams.answered();
+            stream.linger().await;
+        }
         Ok(Some(socket)) => {
             streams.answered();
             stream.switch(socket).await;
@@ -211,6 +215,38 @@ impl Stream {
             self.respond.poll_reset(cx).map(|_| Err(Gone::Peer))
         })
         .await
+    }
+
+    /// Takes and forgets what is left of a body whose request was answered by its head: to drop
+    /// the stream here would reset it, and some clients take the answer for lost with it.
+    async fn linger(&mut self) {
+        if self.body.is_end_stream() {
+            return;
+        }
+        let Self {
+            core, body, dog, ..
+        } = self;
+        let dog = dog.get_or_insert_with(|| Watchdog::enrol(core));
+        dog.holds_nothing_up();
+        dog.arm(core.now_ms() + millis(LINGER_TIMEOUT));
+        let mut left = LINGER_BYTES_MAX;
+        poll_fn(|cx| {
+            while 0 < left {
+                match body.poll_data(cx) {
+                    Poll::Ready(Some(Ok(data))) => {
+                        let _ = body.flow_control().release_capacity(data.len());
+                        left = left.saturating_sub(data.len());
+                    }
+                    Poll::Ready(_) => return Poll::Ready(()),
+                    Poll::Pending if dog.barked(cx) && dog.is_due(core.now_ms()) => {
+                        return Poll::Ready(());
+                    }
+                    Poll::Pending => return Poll::Pending,
+                }
+            }
+            Poll::Ready(())
+        })
+        .await;
     }
 
     fn open(&mut self, outcome: Outcome) -> Result<Opened, Gone> {
