@@ -25,6 +25,7 @@ def main():
     expected = HERE / "expected" / f"{name}.txt"
     run = read(results)
     frozen = read(expected) if expected.exists() else {}
+    passed = sum(rest[0] == "pass" for rest in run.values())
     bless = os.environ.get("BLESS")
     for case, rest in frozen.items():
         if case in run:
@@ -32,8 +33,7 @@ def main():
     if bless:
         expected.write_text("".join(lines(run)))
         frozen = run
-    passed = sum(rest[0] == "pass" for rest in run.values())
-    print(f"   {name}: {passed} of {len(run)} pass, {len(run) - passed} argued or new")
+    print(f"   {name}: {passed} of {len(run)} pass, the others are argued or listed below")
     diff = list(difflib.unified_diff(lines(frozen), lines(run), "expected", "found", n=0))
     sys.stdout.writelines(diff)
     faults = unargued(name, suite, frozen)
