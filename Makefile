@@ -49,7 +49,7 @@ dashboard:
 	cd dashboard && $(packages) && npm run typecheck && npm test
 
 browser: build
-	@scripts/need.sh browser
+	@scripts/need.sh browser openssl
 	$(call step,Dashboard in a real browser)
 	cd dashboard && $(packages) && TIDEWALL_BIN=$(BIN) CHROMIUM=$$(../scripts/browser.sh) npm run e2e
 
@@ -77,6 +77,6 @@ deny:
 
 # What all of the above need, for machines that go offline later.
 setup:
-	@scripts/need.sh cargo cc node browser cargo-fuzz cargo-deny
+	@scripts/need.sh cargo cc node browser openssl cargo-fuzz cargo-deny
 	cargo fetch --locked
 	cd dashboard && $(packages)

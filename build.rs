@@ -11,9 +11,9 @@ fn main() {
     for path in [
         "build.rs",
         "dashboard/index.html",
+        "dashboard/login.html",
         "dashboard/package-lock.json",
         "dashboard/package.json",
-        "dashboard/public",
         "dashboard/src",
         "dashboard/tsconfig.json",
         "dashboard/vite.config.ts",

@@ -11,6 +11,12 @@ export default defineConfig({
     assetsInlineLimit: 0,
     modulePreload: { polyfill: false },
     reportCompressedSize: false,
+    rollupOptions: { input: ["index.html", "login.html"] },
   },
-  server: { proxy: { "/api": { target: server, ws: true } } },
+  server: {
+    proxy: {
+      "/api": { target: server, ws: true },
+      "^/log(in|out)(\\?|$)": { target: server },
+    },
+  },
 });

@@ -1,6 +1,6 @@
 import { defineConfig } from "vitest/config";
 
-// One browser, one server, in order: the story of `wall.e2e.ts` has a beginning and an end.
+// One file after the other: each has a browser and a server, and its story a beginning and an end.
 export default defineConfig({
   test: {
     environment: "node",

@@ -61,6 +61,8 @@ for name in "$@"; do
         die "node $(node --version) is too old: $node_major_min or newer" ;;
     python)
       has python3 || packages python3 ;;
+    openssl)
+      has openssl || packages openssl ;;
     browser)
       scripts/browser.sh >/dev/null || packages chromium ;;
     cargo-deny)

@@ -29,12 +29,20 @@ pub const BODY_BYTES_PER_SECOND_MIN: u64 = KIB as u64;
 pub const BODY_GRACE: Duration = Duration::from_secs(5);
 /// A keep-alive connection that has nothing to say is closed after this.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
-/// A peer that reads nothing of its answers for this long is closed.
+/// A peer that reads less than [`WRITE_BYTES_PER_STALL_MIN`] of its answers in this time is closed.
 pub const WRITE_STALL_TIMEOUT: Duration = Duration::from_secs(10);
+/// 1 KiB a second, as for bodies: a byte now and then holds nothing for good.
+pub const WRITE_BYTES_PER_STALL_MIN: u64 = 10 * KIB as u64;
 /// Answers waiting for a peer that pipelines but does not read; past it reading stops.
 pub const PIPELINE_OUT_BYTES_MAX: usize = 64 * KIB;
 /// Bytes of unfinished requests one core holds: 32 of the largest bodies; past it 503.
 pub const CARRY_BYTES_MAX: u64 = 256 * MIB as u64;
+/// Bodies up to this size may pass [`CARRY_BYTES_MAX`] by as much again as a quarter of it: those
+/// who fill it with large ones must not shut out agents.
+pub const CARRY_SMALL_BODY_BYTES: usize = 64 * KIB;
+pub const CARRY_SMALL_BYTES_MAX: u64 = CARRY_BYTES_MAX / 4;
+/// An answer's body longer than this is shared, not copied, while it waits for its peer.
+pub const COPIED_BODY_BYTES_MAX: usize = 64 * KIB;
 /// After our last answer on a connection: how long and how much is read and forgotten.
 pub const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
 pub const LINGER_BYTES_MAX: usize = 256 * KIB;
@@ -144,6 +152,8 @@ pub const UNIT_BYTES_MAX: usize = 16;
 pub const TAGS_MAX: usize = 16;
 pub const TAG_KEY_BYTES_MAX: usize = 64;
 pub const TAG_VALUE_BYTES_MAX: usize = 128;
+/// Keys and values of one host's tags together: 65,536 hosts x 1 KiB is a host table of 64 MiB.
+pub const TAGS_BYTES_MAX: usize = KIB;
 /// A sample's own time may run ahead of ours by this much; past it 422.
 pub const FUTURE_MS_MAX: i64 = 10 * 60 * 1000;
 /// What a refused peer should wait; whole seconds, as `Retry-After` wants.
@@ -279,6 +289,11 @@ pub const PINGS_PER_TEN_SECONDS_MAX: u32 = 100;
 
 /// A WebSocket peer that answers no ping for this long is gone.
 pub const PONG_TIMEOUT: Duration = Duration::from_secs(30);
+/// From a message's first byte to its last; past it close 1008.
+pub const MESSAGE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Messages of a viewer in ten seconds: an acknowledgement for each of 16 views at 10 Hz are 1,600;
+/// past it close 1008.
+pub const VIEWER_MESSAGES_PER_TEN_SECONDS_MAX: u32 = 4_000;
 /// Time a peer gets to answer our close.
 pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -286,6 +301,9 @@ pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How often a core looks for connections past their deadline; timeouts are this coarse.
 pub const SWEEP_INTERVAL: Duration = Duration::from_millis(250);
+/// Reads of one connection before others get their turn: 2 x 64 KiB of tiny messages are a few
+/// milliseconds.
+pub const READS_PER_TURN: u32 = 2;
 /// Per-core read buffer; an idle connection owns none.
 pub const READ_BUFFER_BYTES: usize = 64 * KIB;
 /// Connections accepted before others get their turn.
@@ -335,6 +353,9 @@ pub const FLEET_MESSAGE_BYTES_MAX: usize = 8 * MIB;
 pub const FLEET_WAITING_MAX: usize = 600;
 /// Unacknowledged messages of one simulated server on a WebSocket; HTTP/1.1 has one.
 pub const FLEET_INFLIGHT_MAX: usize = 256;
+/// Simulated servers that share an HTTP/2 connection, one request each on its way: what RFC 9113,
+/// section 6.5.2, would have every server allow at least. One that allows fewer gets fewer.
+pub const FLEET_SERVERS_PER_CONNECTION: usize = 100;
 /// A simulated viewer acknowledges after this many frames of one view.
 pub const FLEET_ACK_EVERY: u32 = 4;
 

@@ -63,6 +63,7 @@ pub enum Reason {
     MessageTooBig,
     TooManyFragments,
     PingFlood,
+    MessageFlood,
     BinaryIngest,
     // The peer does not keep up.
     SlowViewer,
@@ -159,12 +160,12 @@ impl Reason {
         match self {
             R::BadRequestLine => row(400, 1002, "bad_request_line", "not an HTTP request line"),
             R::BadHeader => row(400, 1002, "bad_header", "malformed header field"),
-            R::BadFraming => http1(400, "bad_framing", "the body's length is ambiguous"),
+            R::BadFraming => row(400, 1002, "bad_framing", "the body's length is ambiguous"),
             R::BadChunk => http1(400, "bad_chunk", "malformed chunked body"),
             R::BadHost => row(400, 1002, "bad_host", "exactly one valid Host is required"),
             R::HeadTooLarge => row(431, 1009, "head_too_large", "request head too large"),
             R::TargetTooLong => row(414, 1009, "target_too_long", "request target too long"),
-            R::BadExpectation => http1(417, "bad_expectation", "only 100-continue is met"),
+            R::BadExpectation => row(417, 1002, "bad_expectation", "only 100-continue is met"),
             R::Version => http1(505, "version", "only HTTP/1.0 and HTTP/1.1 are spoken"),
             R::TooSlow => row(408, 1008, "too_slow", "the request took too long"),
             R::Http2Protocol => frame(WRONG, "http2_protocol", "HTTP/2 protocol violated"),
@@ -212,6 +213,7 @@ impl Reason {
             R::MessageTooBig => row(413, 1009, "message_too_big", "message too big"),
             R::TooManyFragments => row(400, 1008, "fragments", "too many fragments"),
             R::PingFlood => row(429, 1008, "ping_flood", "too many pings"),
+            R::MessageFlood => row(429, 1008, "message_flood", "too many messages"),
             R::BinaryIngest => row(415, 1003, "binary_message", "send text messages"),
             R::SlowViewer => row(408, 4008, "slow_viewer", "frames were not acknowledged"),
             R::StalledViewer => row(408, 1013, "stalled_viewer", "the socket takes nothing"),
@@ -227,7 +229,7 @@ impl Reason {
 
     /// The same request may do later.
     pub const fn is_temporary(self) -> bool {
-        matches!(self.answer().status, 429 | 503) && !matches!(self, R::PingFlood)
+        matches!(self.answer().status, 429 | 503) && !matches!(self, R::PingFlood | R::MessageFlood)
     }
 }
 
@@ -350,6 +352,7 @@ const ALL: [Reason; REASONS] = [
     R::MessageTooBig,
     R::TooManyFragments,
     R::PingFlood,
+    R::MessageFlood,
     R::BinaryIngest,
     R::SlowViewer,
     R::StalledViewer,

@@ -1,13 +1,13 @@
 //! From the command line to a running command and its exit code.
 
 use std::ffi::OsString;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
 use thiserror::Error;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::agent::fleet::{self, FleetError};
 use crate::agent::{self, AgentError, Background};
@@ -87,33 +87,48 @@ fn fail(error: &dyn std::error::Error, code: u8) -> ExitCode {
 }
 
 fn log_to_stderr(cli: &Cli) {
-    let builder = tracing_subscriber::fmt()
+    use tracing_subscriber::filter::{LevelFilter, Targets};
+    use tracing_subscriber::layer::SubscriberExt;
+    use tracing_subscriber::util::SubscriberInitExt;
+    // What a peer does wrong is counted; libraries would write a line for each time.
+    let quiet = |targets: Targets, name| targets.with_target(name, LevelFilter::OFF);
+    let filter = ["h2", "rustls", "tokio_rustls", "tungstenite"]
+        .into_iter()
+        .fold(Targets::new().with_default(cli.log), quiet);
+    let layer = tracing_subscriber::fmt::layer()
         .with_writer(io::stderr)
-        .with_max_level(cli.log);
+        .with_ansi(io::stderr().is_terminal());
+    let registry = tracing_subscriber::registry().with(filter);
     // A second subscriber is refused; the first one, a test's, then stays.
     let _ = if cli.log_json {
-        builder.json().try_init()
+        registry.with(layer.json()).try_init()
     } else {
-        builder.compact().try_init()
+        registry.with(layer.compact()).try_init()
     };
 }
 
 fn serve(args: &ServeArgs) -> Result<(), RunError> {
     let settings = Settings::new(args)?;
+    let signals = Signals::listen()?;
     let server = start(&settings)?;
     if settings.tokens.is_some() && settings.identity.is_none() && !settings.is_loopback() {
         tracing::warn!("tokens travel in clear text: give --tls-cert and --tls-key");
     }
     say(&format!("listening on {}", url(&settings, &server)));
-    until_stopped(|| reload(&server))?;
+    signals.until_stopped(|| reload(&server));
     tracing::info!("stopping");
     Ok(server.stop()?)
 }
 
+/// Each by itself: a certificate that is not there yet must not keep a withdrawn token good.
 fn reload(server: &Server) {
-    match server.reload() {
-        Ok(()) => tracing::warn!("read the certificate and the tokens again"),
-        Err(error) => tracing::error!(%error, "kept the certificate and the tokens as they were"),
+    match server.reload_certificate() {
+        Ok(()) => tracing::info!("read the certificate again"),
+        Err(error) => tracing::error!(%error, "kept the certificate as it was"),
+    }
+    match server.reload_tokens() {
+        Ok(()) => tracing::info!("read the tokens again"),
+        Err(error) => tracing::error!(%error, "kept the tokens as they were"),
     }
 }
 
@@ -168,6 +183,7 @@ fn demo(args: &DemoArgs) -> Result<(), RunError> {
     if args.tls {
         settings.identity = Some(tls::make_identity()?);
     }
+    let signals = Signals::listen()?;
     let server = match start(&settings) {
         // Somebody else has the usual port; a demo takes any.
         Err(RunError::Listen(usual, error)) if error.kind() == io::ErrorKind::AddrInUse => {
@@ -196,7 +212,7 @@ fn demo(args: &DemoArgs) -> Result<(), RunError> {
         say("The certificate was made for this run: the browser will ask whether to trust it.");
     }
     say("Ctrl-C ends it.");
-    until_stopped(|| reload(&server))?;
+    signals.until_stopped(|| reload(&server));
     // Senders first: a server that goes away under them would only make them complain.
     drop((machine, fleet));
     Ok(server.stop()?)
@@ -205,19 +221,20 @@ fn demo(args: &DemoArgs) -> Result<(), RunError> {
 /// The demo's senders: this machine's own agent, and servers made up.
 fn senders(
     url: &str,
-    _trust: Option<&str>,
+    trust: Option<&str>,
     servers: usize,
 ) -> Result<(Background, Option<Background>), RunError> {
     let command = ["tidewall", "agent", "--to", url];
-    let Command::Agent(agent) = Cli::try_parse_from(command)?.command else {
+    let Command::Agent(mut agent) = Cli::try_parse_from(command)?.command else {
         return Err(RunError::Io(io::Error::other(
             "the agent's own command line failed",
         )));
     };
+    agent.trust = trust.map(str::to_owned);
     let machine = agent::spawn_background(&agent)?;
     let every = Duration::from_secs(1);
     let fleet = (0 < servers)
-        .then(|| fleet::spawn_background(agent.to, None, servers, every))
+        .then(|| fleet::spawn_background(agent.to, None, servers, every, trust))
         .transpose()?;
     Ok((machine, fleet))
 }
@@ -228,21 +245,48 @@ fn say(text: &str) {
     let _ = writeln!(out, "{text}").and_then(|()| out.flush());
 }
 
-/// Waits for SIGTERM or Ctrl-C; SIGHUP asks for a reload.
-fn until_stopped(reload: impl Fn()) -> io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    runtime.block_on(async {
-        let mut term = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut hangup = signal(SignalKind::hangup())?;
-        loop {
-            tokio::select! {
-                _ = term.recv() => return Ok(()),
-                _ = interrupt.recv() => return Ok(()),
-                _ = hangup.recv() => reload(),
+/// SIGTERM, Ctrl-C and SIGHUP, heard from before the server answers: by then somebody may know of it.
+struct Signals {
+    runtime: tokio::runtime::Runtime,
+    term: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn listen() -> io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let entered = runtime.enter();
+        let term = signal(SignalKind::terminate())?;
+        let interrupt = signal(SignalKind::interrupt())?;
+        let hangup = signal(SignalKind::hangup())?;
+        drop(entered);
+        Ok(Self {
+            runtime,
+            term,
+            interrupt,
+            hangup,
+        })
+    }
+
+    /// Waits for the end; a hangup asks for a reload.
+    fn until_stopped(self, reload: impl Fn()) {
+        let Self {
+            runtime,
+            mut term,
+            mut interrupt,
+            mut hangup,
+        } = self;
+        runtime.block_on(async {
+            loop {
+                tokio::select! {
+                    _ = term.recv() => return,
+                    _ = interrupt.recv() => return,
+                    _ = hangup.recv() => reload(),
+                }
             }
-        }
-    })
+        });
+    }
 }

@@ -67,6 +67,8 @@ export interface State {
   readonly hosts: number;
   readonly problem: string | null;
   readonly paused: boolean;
+  /** The node wants tokens. */
+  readonly tokens: boolean;
   readonly wish: Wish;
 }
 
@@ -121,7 +123,7 @@ export function initialState(wish: Wish): State {
       text: "Connecting",
       detail: "Waiting for the server",
       grey: true,
-      canRetry: false,
+      retry: null,
     },
     asOfMs: null,
     flags: 0,
@@ -139,6 +141,7 @@ export function initialState(wish: Wish): State {
     hosts: 0,
     problem: null,
     paused: false,
+    tokens: false,
     wish,
   };
 }

@@ -1,12 +1,13 @@
 // Ties the parts together: wire to pictures, pictures to canvases, the rest to the store.
 
+import type { DeniedStatus } from "./live/api";
+import { Api } from "./live/api";
 import { Connection } from "./live/connection";
 import type { Outside, Phase } from "./live/connection";
-import type { FetchTable } from "./live/hosts";
 import { Hosts } from "./live/hosts";
 import type { ServerMessage, Welcome } from "./live/messages";
 import { Session } from "./live/session";
-import { describe, obstacleOf } from "./live/status";
+import { describe } from "./live/status";
 import { TOP_SHOWN, TopOrder } from "./live/top";
 import { LINES, LinesChart, SPAN_S } from "./lines/chart";
 import { History } from "./lines/history";
@@ -25,11 +26,12 @@ const TOP_ROWS = 2 * TOP_SHOWN;
 const STATUS_INTERVAL_MS = 250;
 /** Ages of single metrics are not in binary frames: asked for while a drawer is open. */
 const AGES_INTERVAL_MS = 2_000;
+const FORBIDDEN = "This token may not read (403). Sign in with another one";
 
 export interface WallOutside extends Outside {
-  fetchTable: FetchTable;
-  fetchAges(host: string): Promise<ReadonlyMap<string, number>>;
-  probe(): Promise<{ status: number }>;
+  fetch(url: string, init?: RequestInit): Promise<Response>;
+  /** To the login page. */
+  leave(): void;
   setHash(hash: string): void;
 }
 
@@ -39,6 +41,7 @@ export class Wall {
   readonly topOrder = new TopOrder();
   readonly #session: Session;
   readonly #connection: Connection;
+  readonly #api: Api;
   readonly #outside: WallOutside;
   readonly #history = new History(SPAN_S * LINES_HZ + 64, LINES.length);
   readonly #mapHz: number;
@@ -49,6 +52,8 @@ export class Wall {
   #paintAges: number[] = [];
   #paintAgeMs: number | null = null;
   #obstacle: string | null = null;
+  #notice: string | null = null;
+  #isLeaving = false;
   #pointed: Pointed | null = null;
   #cursor: number | null = null;
   #ages: ReadonlyMap<string, number> = new Map();
@@ -59,11 +64,15 @@ export class Wall {
     this.#outside = outside;
     this.#mapHz = calm ? 1 : 10;
     this.store = new Store<State>(initialState(wish));
-    this.hosts = new Hosts(outside.fetchTable, () => this.#hostsChanged());
+    this.#api = new Api(outside.fetch, (status) => this.#denied(status));
+    this.hosts = new Hosts(
+      (url) => this.#api.hosts(url),
+      () => this.#hostsChanged(),
+    );
     this.#session = new Session(this.hosts, { picture: (kind) => this.#picture(kind) });
     this.#connection = new Connection(outside, {
       phase: (phase) => this.#phase(phase),
-      welcome: (welcome: Welcome) => this.#session.welcome(welcome),
+      welcome: (welcome: Welcome) => this.#welcome(welcome),
       text: (message: ServerMessage) => this.#session.text(message),
       binary: (buffer: ArrayBuffer) => this.#session.binary(buffer),
     });
@@ -109,6 +118,16 @@ export class Wall {
 
   retryNow(): void {
     this.#connection.connect();
+  }
+
+  signOut(): void {
+    this.#api.signOut().then(
+      () => this.#leave(),
+      (error: unknown) => {
+        this.#notice = error instanceof Error ? error.message : String(error);
+        this.#tick();
+      },
+    );
   }
 
   change(change: Partial<Wish>): void {
@@ -172,17 +191,39 @@ export class Wall {
   #phase(phase: Phase): void {
     if (phase.name === "open") this.#obstacle = null;
     else this.#history.gap();
-    if (phase.name === "waiting") this.#probe();
+    const failed = phase.name === "waiting" && !phase.opened;
+    // A paused picture stays: what is in the way is asked for at play.
+    if (failed && !this.#connection.paused) this.#probe();
     this.#request("lines");
     this.#tick();
   }
 
   #probe(): void {
-    void obstacleOf(() => this.#outside.probe()).then((obstacle) => {
+    void this.#api.obstacle().then((obstacle) => {
       if (this.#connection.phase.name === "open") return;
       this.#obstacle = obstacle;
       this.#tick();
     });
+  }
+
+  #welcome(welcome: Welcome): void {
+    this.store.set({ tokens: welcome.auth === "cookie" });
+    this.#session.welcome(welcome);
+  }
+
+  /** Neither is worth another try: who is not known signs in, who is and may not read is told. */
+  #denied(status: DeniedStatus): void {
+    if (status === 401) return this.#leave();
+    if (this.#isLeaving) return;
+    this.store.set({ tokens: true });
+    this.#connection.refuse(FORBIDDEN);
+  }
+
+  #leave(): void {
+    if (this.#isLeaving) return;
+    this.#isLeaving = true;
+    this.#connection.refuse("Signing in anew");
+    this.#outside.leave();
   }
 
   #picture(kind: Kind): void {
@@ -348,7 +389,7 @@ export class Wall {
       obstacle: this.#obstacle,
     });
     const asOfMs = status.grey && this.#session.newestFrameMs ? this.#session.newestFrameMs : null;
-    const problem = this.hosts.problem ?? this.#session.errorOf("map");
+    const problem = this.#notice ?? this.hosts.problem ?? this.#session.errorOf("map");
     const before = this.store.get();
     const same = JSON.stringify(status) === JSON.stringify(before.status);
     const flags = map?.flags ?? 0;
@@ -362,7 +403,7 @@ export class Wall {
     const due = performance.now() - this.#agesMs >= AGES_INTERVAL_MS;
     if (!host || !due || this.#connection.paused || this.#connection.phase.name !== "open") return;
     this.#agesMs = performance.now();
-    this.#outside.fetchAges(host).then(
+    this.#api.ages(host).then(
       (ages) => {
         if (this.store.get().drawer?.host === host) this.#ages = ages;
       },

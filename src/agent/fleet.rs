@@ -5,9 +5,11 @@
 //! from there. A server that stalls cannot make the load wait and so hide its stall.
 
 mod body;
+mod http2;
 mod probe;
 pub(super) mod run;
 mod servers;
+mod socket;
 mod tally;
 mod viewer;
 mod viewers;
@@ -18,7 +20,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use clap::Args;
@@ -26,8 +28,10 @@ use tokio::sync::watch;
 
 use super::client::Line;
 use super::report::Report;
-use super::{Background, Target, Via};
+use super::tls::{Tls, Trust};
+use super::{Background, Target, TrustError, Via};
 use crate::duration;
+use crate::limits::FLEET_SERVERS_PER_CONNECTION;
 use probe::ProbeLog;
 pub(crate) use tally::{Counts, Latency, Requests, Tally, Viewing, total};
 use worker::{Phase, Plan, Shared};
@@ -40,15 +44,21 @@ const SPARE_DESCRIPTORS: usize = 64;
 /// Loads a server with a simulated fleet, open loop, and measures what comes back.
 #[derive(Args, Clone, Debug)]
 pub struct FleetArgs {
-    /// Server to load, such as http://127.0.0.1:8080
+    /// Server to load, such as https://wall.example or http://127.0.0.1:8080
     #[arg(long, env = "TIDEWALL_TO", value_name = "URL", value_parser = Target::parse)]
     pub to: Target,
-    /// Simulated servers, one connection each
+    /// PEM file of certificates to trust besides the system's
+    #[arg(long, env = "TIDEWALL_CA", value_name = "FILE")]
+    pub ca: Option<PathBuf>,
     #[arg(
         long,
         env = "TIDEWALL_SERVERS",
         default_value_t = 1_000,
-        value_name = "N"
+        value_name = "N",
+        help = format!(
+            "Simulated servers, one connection each; by http2 up to {FLEET_SERVERS_PER_CONNECTION} \
+             of one thread share one, fewer if the server allows fewer streams"
+        )
     )]
     pub servers: usize,
     /// Simulated dashboards on /api/live that read and acknowledge every frame
@@ -104,8 +114,8 @@ pub struct FleetArgs {
 
 #[derive(Debug, thiserror::Error)]
 pub enum FleetError {
-    #[error("--via http2 is not supported yet: use http1 or websocket")]
-    Http2,
+    #[error(transparent)]
+    Trust(#[from] TrustError),
     #[error("nothing to do: give --servers or --viewers")]
     Nothing,
     #[error("--sources needs a server on this machine's 127.0.0.0/8, not {0}")]
@@ -131,7 +141,7 @@ impl FleetError {
     /// What the process should end with: 2 for what another command line would cure.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Http2 | Self::Nothing | Self::Sources(_) => 2,
+            Self::Trust(_) | Self::Nothing | Self::Sources(_) => 2,
             _ => 1,
         }
     }
@@ -187,15 +197,22 @@ fn measure(args: &FleetArgs) -> Result<Report, FleetError> {
 }
 
 /// Keeps a quiet fleet without viewers running on a thread of its own until the handle is dropped.
+/// `trust` is a certificate to trust besides the system's, PEM text.
 pub fn spawn_background(
     to: Target,
     token: Option<String>,
     servers: usize,
     every: Duration,
+    trust: Option<&str>,
 ) -> Result<Background, FleetError> {
+    let trust = Trust {
+        ca: None,
+        text: trust,
+    };
     let plan = Plan {
         address: resolve(&to)?,
         line: Line {
+            tls: Tls::new(&to, trust, false)?,
             target: to,
             via: Via::Http1,
             token,
@@ -269,49 +286,58 @@ impl Shared {
             tried: AtomicUsize::new(0),
             servers_up: AtomicUsize::new(0),
             viewers_up: AtomicUsize::new(0),
+            failure: OnceLock::new(),
         }
     }
 }
 
 fn plan(args: &FleetArgs) -> Result<Plan, FleetError> {
-    if args.via == Via::Http2 {
-        return Err(FleetError::Http2);
-    }
-    let connections = args.servers + args.viewers + args.frozen_viewers;
-    if connections == 0 {
+    if args.servers + args.viewers + args.frozen_viewers == 0 {
         return Err(FleetError::Nothing);
     }
-    let address = resolve(&args.to)?;
-    let loopback = matches!(address.ip(), IpAddr::V4(ip) if ip.is_loopback());
-    let sources = match args.sources {
-        Some(_) if !loopback => return Err(FleetError::Sources(address)),
-        Some(sources) => usize::from(sources),
-        None if loopback => connections.div_ceil(CONNECTIONS_PER_SOURCE).min(254),
-        None => 1,
+    let trust = Trust {
+        ca: args.ca.as_deref(),
+        text: None,
     };
-    // One needs no choice, and the kernel's own is freer.
-    let sources = match sources {
-        0 | 1 => Vec::new(),
-        n => (1..=n as u8)
-            .map(|i| IpAddr::V4(Ipv4Addr::new(127, 0, 0, i)))
-            .collect(),
-    };
-    Ok(Plan {
-        address,
+    let mut plan = Plan {
+        address: resolve(&args.to)?,
         line: Line {
             target: args.to.clone(),
             via: args.via,
             token: args.token.clone(),
+            // Each simulated server is a stranger.
+            tls: Tls::new(&args.to, trust, false)?,
         },
         servers: args.servers,
         viewers: args.viewers,
         frozen: args.frozen_viewers,
         every: args.every,
         metrics: usize::from(args.metrics),
-        sources,
+        sources: Vec::new(),
         seed: args.seed,
         threads: usize::from(args.threads),
         ramp: args.ramp,
+    };
+    plan.sources = sources(args, &plan)?;
+    Ok(plan)
+}
+
+/// Local addresses to connect from; none leaves it to the kernel.
+fn sources(args: &FleetArgs, plan: &Plan) -> Result<Vec<IpAddr>, FleetError> {
+    let address = plan.address;
+    let loopback = matches!(address.ip(), IpAddr::V4(ip) if ip.is_loopback());
+    let sources = match args.sources {
+        Some(_) if !loopback => return Err(FleetError::Sources(address)),
+        Some(sources) => usize::from(sources),
+        None if loopback => plan.connections().div_ceil(CONNECTIONS_PER_SOURCE).min(254),
+        None => 1,
+    };
+    // One needs no choice, and the kernel's own is freer.
+    Ok(match sources {
+        0 | 1 => Vec::new(),
+        n => (1..=n as u8)
+            .map(|i| IpAddr::V4(Ipv4Addr::new(127, 0, 0, i)))
+            .collect(),
     })
 }
 

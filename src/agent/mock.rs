@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used)]
 
+pub(super) mod http2;
+pub(super) mod tls;
+
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
@@ -19,6 +22,8 @@ pub(super) struct Mock {
     pub(super) address: SocketAddr,
     /// Bodies and messages in the order they came.
     pub(super) bodies: Arc<Mutex<Vec<String>>>,
+    /// Requests' heads, as many as there were.
+    heads: Arc<Mutex<Vec<String>>>,
     respond: Arc<Respond>,
     live: Option<Arc<Live>>,
 }
@@ -32,6 +37,7 @@ impl Mock {
         let mock = Self {
             address: listener.local_addr().unwrap(),
             bodies: Arc::default(),
+            heads: Arc::default(),
             respond: respond.into(),
             live,
         };
@@ -62,6 +68,10 @@ impl Mock {
         self.bodies.lock().unwrap().clone()
     }
 
+    pub(super) fn heads(&self) -> Vec<String> {
+        self.heads.lock().unwrap().clone()
+    }
+
     /// Waits for the n-th body.
     pub(super) fn wait_for(&self, n: usize) -> Vec<String> {
         for _ in 0..1_000 {
@@ -88,6 +98,7 @@ impl Mock {
         if !text.starts_with("GET ") {
             return self.serve_http(&mut stream);
         }
+        self.heads.lock().unwrap().push(text.clone());
         #[expect(clippy::result_large_err, reason = "tungstenite's signature")]
         let protocol = |_: &Request, mut response: Response| {
             if text.contains("/api/live") {
@@ -111,13 +122,14 @@ impl Mock {
         let mut input = Vec::new();
         let mut chunk = [0; 4096];
         loop {
-            let Some(request) = take_request(&mut input) else {
+            let Some((head, request)) = take_request(&mut input) else {
                 match stream.read(&mut chunk) {
                     Ok(n) if n > 0 => input.extend_from_slice(&chunk[..n]),
                     _ => return,
                 }
                 continue;
             };
+            self.heads.lock().unwrap().push(head);
             let n = self.remember(&request);
             let (status, fields, body) = (self.respond)(n, &request);
             let answer = format!(
@@ -153,6 +165,19 @@ impl Mock {
     }
 }
 
+/// A server that understands nothing but HTTP/1.1, and this is none.
+pub(super) fn only_http1() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let _ = stream.read(&mut [0; 1024]);
+        let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n");
+        let _ = stream.read_to_end(&mut Vec::new());
+    });
+    address
+}
+
 pub(super) fn accept(_: usize, body: &str) -> (u16, &'static str, String) {
     (201, "", format!("{{\"accepted\":{}}}", samples(body)))
 }
@@ -170,8 +195,8 @@ pub(super) fn samples(body: &str) -> usize {
     }
 }
 
-/// The body of a whole request at the start of `input`, which it is taken from.
-fn take_request(input: &mut Vec<u8>) -> Option<String> {
+/// Head and body of a whole request at the start of `input`, which they are taken from.
+fn take_request(input: &mut Vec<u8>) -> Option<(String, String)> {
     let head = memchr::memmem::find(input, b"\r\n\r\n")? + 4;
     let text = String::from_utf8(input[..head].to_vec()).unwrap();
     assert!(
@@ -186,5 +211,5 @@ fn take_request(input: &mut Vec<u8>) -> Option<String> {
     let length: usize = length.split("\r\n").next().unwrap().parse().unwrap();
     let body = input.get(head..head + length)?.to_vec();
     input.drain(..head + length);
-    Some(String::from_utf8(body).unwrap())
+    Some((text, String::from_utf8(body).unwrap()))
 }

@@ -1,19 +1,25 @@
 //! The sending side: this machine's agent, and a simulated fleet to load a server with.
 
+mod answer;
 mod backlog;
 mod backoff;
+mod channel;
 mod client;
 pub mod fleet;
 pub mod host;
+mod http1;
+mod http2;
 mod report;
-
 mod response;
 mod rng;
 mod sender;
+mod stream;
 mod target;
+mod tls;
 mod websocket;
 
 use std::io;
+use std::path::PathBuf;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -23,12 +29,14 @@ use tracing::info;
 
 pub use client::ClientError;
 pub use target::{Target, TargetError};
+pub use tls::{TlsError, TrustError};
 
 use crate::duration;
 use crate::limits::{TAG_KEY_BYTES_MAX, TAG_VALUE_BYTES_MAX};
 use client::Line;
 use host::{Identity, Machine};
 use sender::Sender;
+use tls::{Tls, Trust};
 
 /// How documents travel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, serde::Serialize)]
@@ -36,7 +44,7 @@ use sender::Sender;
 pub enum Via {
     /// One POST a reading on a keep-alive connection
     Http1,
-    /// Not supported yet
+    /// One POST a reading, each a stream of one connection
     Http2,
     /// One text message a reading, each acknowledged
     Websocket,
@@ -45,9 +53,12 @@ pub enum Via {
 /// Sends this machine's own metrics.
 #[derive(Args, Clone, Debug)]
 pub struct AgentArgs {
-    /// Server to send to, such as http://127.0.0.1:8080
+    /// Server to send to, such as https://wall.example or http://127.0.0.1:8080
     #[arg(long, env = "TIDEWALL_TO", value_name = "URL", value_parser = Target::parse)]
     pub to: Target,
+    /// PEM file of certificates to trust besides the system's
+    #[arg(long, env = "TIDEWALL_CA", value_name = "FILE")]
+    pub ca: Option<PathBuf>,
     /// Time between two readings
     #[arg(long, env = "TIDEWALL_EVERY", default_value = "1s", value_name = "DURATION",
           value_parser = duration::parse)]
@@ -65,12 +76,15 @@ pub struct AgentArgs {
     #[arg(long = "tag", env = "TIDEWALL_TAGS", value_name = "KEY=VALUE", value_delimiter = ',',
           value_parser = parse_tag)]
     pub tags: Vec<(String, String)>,
+    /// The same as `ca`, as PEM text: for a server in this process.
+    #[arg(skip)]
+    pub trust: Option<String>,
 }
 
 #[derive(Debug, thiserror::Error)]
 pub enum AgentError {
-    #[error("--via http2 is not supported yet: use http1 or websocket")]
-    Http2,
+    #[error(transparent)]
+    Trust(#[from] TrustError),
     #[error("this system shows no metrics")]
     NoMetrics,
     #[error("cannot start: {0}")]
@@ -81,7 +95,7 @@ impl AgentError {
     /// What the process should end with: 2 for what another command line would cure.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Http2 => 2,
+            Self::Trust(_) => 2,
             Self::NoMetrics | Self::Start(_) => 1,
         }
     }
@@ -122,9 +136,10 @@ pub fn spawn_background(args: &AgentArgs) -> Result<Background, AgentError> {
 }
 
 fn sender(args: &AgentArgs) -> Result<Sender, AgentError> {
-    if args.via == Via::Http2 {
-        return Err(AgentError::Http2);
-    }
+    let trust = Trust {
+        ca: args.ca.as_deref(),
+        text: args.trust.as_deref(),
+    };
     let mut identity = Identity::of_this_machine();
     if let Some(host) = &args.host {
         identity.host.clone_from(host);
@@ -137,6 +152,7 @@ fn sender(args: &AgentArgs) -> Result<Sender, AgentError> {
         target: args.to.clone(),
         via: args.via,
         token: args.token.clone(),
+        tls: Tls::new(&args.to, trust, true)?,
     };
     Ok(Sender::new(line, identity, args.every))
 }

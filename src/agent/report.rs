@@ -33,6 +33,7 @@ struct Run {
     to: String,
     via: Via,
     servers: usize,
+    server_connections: usize,
     viewers: usize,
     frozen_viewers: usize,
     every_ms: u64,
@@ -57,6 +58,7 @@ struct RequestFigures {
     lost: Counts,
     reconnects: u64,
     connect_failures: Counts,
+    /// Of requests; by HTTP/2 of their bodies alone, since h2 makes the rest.
     bytes_sent: u64,
     /// From the intended time.
     answer: Quantiles,
@@ -148,6 +150,7 @@ impl Report {
                 to: plan.line.target.to_string(),
                 via: args.via,
                 servers: plan.servers,
+                server_connections: plan.server_connections(),
                 viewers: plan.viewers,
                 frozen_viewers: plan.frozen,
                 every_ms: u64::try_from(plan.every.as_millis()).unwrap_or(u64::MAX),

@@ -141,9 +141,7 @@ fn read_head(buf: &[u8]) -> Result<Option<(Response<'_>, Length)>, ResponseError
                 .any(|option| option.trim_ascii().eq_ignore_ascii_case(b"close"));
             response.keep_alive &= !close;
         } else if name.eq_ignore_ascii_case("retry-after") {
-            // The HTTP-date form is passed over: our own jitter serves as well.
-            let seconds = std::str::from_utf8(value).ok().and_then(|v| v.parse().ok());
-            response.retry_after = seconds.map(Duration::from_secs);
+            response.retry_after = seconds(value);
         } else if name.eq_ignore_ascii_case("sec-websocket-accept") {
             response.accept = Some(value);
         } else if name.eq_ignore_ascii_case("sec-websocket-protocol") {
@@ -155,6 +153,12 @@ fn read_head(buf: &[u8]) -> Result<Option<(Response<'_>, Length)>, ResponseError
         _ => length.unwrap_or(Length::ToTheEnd),
     };
     Ok(Some((response, length)))
+}
+
+/// The value of Retry-After. Its HTTP-date form is passed over: our own jitter serves as well.
+pub(crate) fn seconds(value: &[u8]) -> Option<Duration> {
+    let seconds = std::str::from_utf8(value).ok()?.parse().ok()?;
+    Some(Duration::from_secs(seconds))
 }
 
 /// A chunked body (RFC 9112, section 7.1) and the bytes it took, trailers included.

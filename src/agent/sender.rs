@@ -7,9 +7,10 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep};
 use tracing::{debug, error, info, warn};
 
+use super::answer::{Answer, Refusal};
 use super::backlog::Backlog;
 use super::backoff::Backoff;
-use super::client::{Answer, Client, ClientError, Line, Refusal};
+use super::client::{Client, ClientError, Line};
 use super::host::{self, Envelope, Identity, Machine};
 use super::rng::Rng;
 use crate::clock;
@@ -90,6 +91,12 @@ impl Sender {
                 }
                 Ok(Answer::Refused(refusal)) => {
                     log.refused(&refusal);
+                    continue;
+                }
+                // At once, unless the server says so to whoever comes.
+                Err(error @ ClientError::GoAway) if !fresh => {
+                    debug!(%error, "connecting anew");
+                    *client = None;
                     continue;
                 }
                 Err(error) => {

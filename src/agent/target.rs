@@ -1,13 +1,11 @@
-//! Where to send: `http://host:port/base`, taken apart once.
+//! Where to send: `https://host:port/base`, taken apart once.
 
 use std::fmt;
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TargetError {
-    #[error("{0:?} needs a scheme: http://host:port or ws://host:port")]
+    #[error("{0:?} needs a scheme: http://host:port or https://host:port, ws:// or wss:// alike")]
     Scheme(String),
-    #[error("{0}:// is not supported yet: use http:// or ws://, through a local proxy if need be")]
-    Tls(String),
     #[error("{0:?} names no host")]
     Host(String),
     #[error("{0:?} is not a port")]
@@ -19,6 +17,7 @@ pub enum TargetError {
 /// A server's address. Its name is resolved at every connect, since addresses move.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
+    is_tls: bool,
     host: String,
     port: u16,
     /// Path in front of the endpoints, without a slash at its end: for servers behind a proxy.
@@ -31,11 +30,11 @@ impl Target {
         let (scheme, rest) = url
             .split_once("://")
             .ok_or_else(|| TargetError::Scheme(url.to_owned()))?;
-        match scheme {
-            "http" | "ws" => {}
-            "https" | "wss" => return Err(TargetError::Tls(scheme.to_owned())),
+        let is_tls = match scheme {
+            "http" | "ws" => false,
+            "https" | "wss" => true,
             _ => return Err(TargetError::Scheme(url.to_owned())),
-        }
+        };
         if rest.contains(['?', '#']) {
             return Err(TargetError::Extra("query or fragment"));
         }
@@ -48,14 +47,29 @@ impl Target {
             return Err(TargetError::Extra("blanks or letters outside ASCII"));
         }
         let (host, port) = split_port(authority)?;
+        let port = port.unwrap_or(default_port(is_tls));
         if host.is_empty() {
             return Err(TargetError::Host(url.to_owned()));
         }
-        Ok(Self {
+        let target = Self {
+            is_tls,
             host: host.to_owned(),
             port,
             base: path.trim_end_matches('/').to_owned(),
-        })
+        };
+        // HTTP/2 sends the URL in parts, and so takes it apart once more.
+        match http::Uri::try_from(target.to_string()) {
+            Ok(_) => Ok(target),
+            Err(_) => Err(TargetError::Host(url.to_owned())),
+        }
+    }
+
+    pub fn is_tls(&self) -> bool {
+        self.is_tls
+    }
+
+    pub fn scheme(&self) -> &'static str {
+        if self.is_tls { "https" } else { "http" }
     }
 
     /// Name or address to resolve, without brackets, and port.
@@ -68,27 +82,32 @@ impl Target {
         format!("{}{endpoint}", self.base)
     }
 
-    /// Value of the Host field (RFC 9110, section 7.2).
+    /// Value of the Host field (RFC 9110, section 7.2), without the port that the scheme implies.
     pub fn host_field(&self) -> String {
         let host = if self.host.contains(':') {
             format!("[{}]", self.host)
         } else {
             self.host.clone()
         };
-        match self.port {
-            80 => host,
-            port => format!("{host}:{port}"),
+        if self.port == default_port(self.is_tls) {
+            return host;
         }
+        format!("{host}:{}", self.port)
     }
 }
 
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "http://{}{}", self.host_field(), self.base)
+        write!(f, "{}://{}{}", self.scheme(), self.host_field(), self.base)
     }
 }
 
-fn split_port(authority: &str) -> Result<(&str, u16), TargetError> {
+fn default_port(is_tls: bool) -> u16 {
+    if is_tls { 443 } else { 80 }
+}
+
+/// Host without brackets, and the port if one is given.
+fn split_port(authority: &str) -> Result<(&str, Option<u16>), TargetError> {
     let (host, port) = if let Some(rest) = authority.strip_prefix('[') {
         let (host, after) = rest
             .split_once(']')
@@ -98,10 +117,10 @@ fn split_port(authority: &str) -> Result<(&str, u16), TargetError> {
         authority.split_at(authority.find(':').unwrap_or(authority.len()))
     };
     match port.strip_prefix(':') {
-        None if port.is_empty() => Ok((host, 80)),
+        None if port.is_empty() => Ok((host, None)),
         None => Err(TargetError::Host(authority.to_owned())),
         Some(digits) => match digits.parse() {
-            Ok(port) if port > 0 && !digits.starts_with('+') => Ok((host, port)),
+            Ok(port) if port > 0 && !digits.starts_with('+') => Ok((host, Some(port))),
             _ => Err(TargetError::Port(digits.to_owned())),
         },
     }
@@ -137,6 +156,25 @@ mod tests {
         check("http://[::1]:9000", ("::1", 9000), plain, "[::1]:9000");
         check("http://[::1]", ("::1", 80), plain, "[::1]");
         check("http://p:81/wall/", ("p", 81), "/wall/api/metrics", "p:81");
+        check("https://a", ("a", 443), plain, "a");
+        check("wss://a:80", ("a", 80), plain, "a:80");
+        check("http://a:443", ("a", 443), plain, "a:443");
+        check(
+            "https://[::1]:443/x",
+            ("::1", 443),
+            "/x/api/metrics",
+            "[::1]",
+        );
+    }
+
+    #[test]
+    fn a_url_is_shown_as_it_is_used() {
+        let check = |url: &str, shown: &str| {
+            assert_eq!(Target::parse(url).unwrap().to_string(), shown);
+        };
+        check("ws://a:80/", "http://a");
+        check("wss://a:443/b", "https://a/b");
+        check("https://a:8443", "https://a:8443");
     }
 
     #[test]
@@ -150,15 +188,15 @@ mod tests {
             Err(TargetError::Scheme(_))
         ));
         assert!(matches!(
-            Target::parse("https://a"),
-            Err(TargetError::Tls(_))
-        ));
-        assert!(matches!(
             Target::parse("http://"),
             Err(TargetError::Host(_))
         ));
         assert!(matches!(
             Target::parse("http://:80"),
+            Err(TargetError::Host(_))
+        ));
+        assert!(matches!(
+            Target::parse("http://a\"b"),
             Err(TargetError::Host(_))
         ));
         assert!(matches!(

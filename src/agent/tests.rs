@@ -3,13 +3,16 @@
 #![allow(clippy::unwrap_used)]
 
 use std::net::TcpListener;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
 use serde_json::Value;
 
+use super::mock::http2::Http2Mock;
+use super::mock::tls::Front;
 use super::mock::{Mock, accept};
-use super::{AgentArgs, AgentError, Background, spawn_background};
+use super::{AgentArgs, Background, spawn_background};
 
 #[derive(Parser)]
 struct Cli {
@@ -137,13 +140,50 @@ fn a_websocket_is_acknowledged_by_number() {
 }
 
 #[test]
-fn http2_is_refused_aloud() {
-    let error = spawn_background(&args("http://127.0.0.1:1", &["--via", "http2"]))
-        .err()
-        .unwrap();
-    assert!(matches!(error, AgentError::Http2));
-    assert_eq!(error.exit_code(), 2);
-    assert!(error.to_string().contains("not supported yet"));
+fn a_goodbye_costs_no_reading() {
+    let server = Http2Mock::start(Box::new(|n, body| {
+        let (status, _, text) = accept(n, body);
+        (status, "Connection: close\r\n", text)
+    }));
+    let agent = start(&server.mock.url(), &["--via", "http2"]);
+    let bodies = server.mock.wait_for(6);
+    drop(agent);
+    let times: Vec<i64> = bodies
+        .iter()
+        .map(|body| documents(body)[0]["time"].as_i64().unwrap())
+        .collect();
+    assert!(times.is_sorted_by(|a, b| a < b), "each once: {times:?}");
+    assert!(server.connections.load(Ordering::SeqCst) > 1);
+}
+
+#[test]
+fn a_reading_that_was_turned_away_comes_again() {
+    let check = |answers: u32| {
+        let server = Http2Mock::with(Box::new(accept), 100, Some(answers));
+        let agent = start(&server.mock.url(), &["--via", "http2"]);
+        let bodies = server.mock.wait_for(2);
+        drop(agent);
+        let time = |body: &str| documents(body).last().unwrap()["time"].as_i64();
+        assert!(time(&bodies[0]) < time(&bodies[1]), "each once");
+        assert_eq!(server.connections.load(Ordering::SeqCst), 2);
+    };
+    check(0);
+    check(1);
+}
+
+#[test]
+fn an_agent_goes_through_tls() {
+    let check = |mock: &Mock, protocol: &str, via: &str| {
+        let front = Front::of(mock.address, protocol);
+        let mut args = args(&front.url(), &["--via", via]);
+        args.trust = Some(front.certificate);
+        let agent = spawn_background(&args).unwrap();
+        mock.wait_for(3);
+        assert!(agent.is_running());
+    };
+    check(&Mock::accepting(), "http/1.1", "http1");
+    check(&Mock::accepting(), "http/1.1", "websocket");
+    check(&Http2Mock::start(Box::new(accept)).mock, "h2", "http2");
 }
 
 #[test]
@@ -160,4 +200,7 @@ fn wrong_flags_are_refused() {
     fails(&["--tag", "x"]);
     fails(&["--token", "a b"]);
     fails(&["--via", "pigeon"]);
+    let missing = args("https://a", &["--ca", "/no-such-file"]);
+    let error = spawn_background(&missing).err().unwrap();
+    assert_eq!(error.exit_code(), 2);
 }

@@ -13,28 +13,41 @@ use crate::reject::{Reason, Reject};
 pub use origins::Origins;
 pub use tokens::{Scope, Token, Tokens};
 
-/// The cookie of a dashboard that has logged in; its value is the token.
-pub const COOKIE: &str = "tidewall";
 /// A subprotocol `tidewall.token.T` brings the token T: for WebSocket clients that can set neither
 /// a field nor a query.
 const SUBPROTOCOL: &[u8] = b"tidewall.token.";
 
 /// What a peer was let in by. On a node without tokens: nothing, and it may do all.
 #[derive(Clone, Debug, Default)]
-pub struct Grant(Option<Arc<Token>>);
+pub struct Grant {
+    token: Option<Arc<Token>>,
+    by_cookie: bool,
+}
 
 impl Grant {
     pub fn token(&self) -> Option<&Token> {
-        self.0.as_deref()
+        self.token.as_deref()
     }
 
-    /// Whether a connection that stands may go on: tokens expire and are withdrawn.
-    pub fn still_holds(&self, tokens: &Tokens, now_ms: i64) -> Result<(), Reject> {
+    /// Whether the peer may give the token back by logging out.
+    pub fn by_cookie(&self) -> bool {
+        self.by_cookie
+    }
+
+    /// What a connection that stands may go on with: tokens expire, are withdrawn, and get other
+    /// bounds.
+    pub fn renew(&self, tokens: &Tokens, now_ms: i64) -> Result<Grant, Reject> {
         let Some(token) = self.token() else {
-            return Ok(());
+            return Ok(self.clone());
         };
         match tokens.find(token.hash()) {
-            Some(known) if known.scopes() == token.scopes() => known.check_time(now_ms),
+            Some(known) if known.scopes() == token.scopes() => {
+                known.check_time(now_ms)?;
+                Ok(Grant {
+                    token: Some(known.clone()),
+                    ..self.clone()
+                })
+            }
             _ => Err(Reason::TokenUnknown.into()),
         }
     }
@@ -62,7 +75,10 @@ pub fn admit(
     if presented.by_cookie && request.upgrade.is_some() && request.origin.is_none() {
         return Err(Reason::ForeignOrigin.into());
     }
-    Ok(Grant(Some(token)))
+    Ok(Grant {
+        token: Some(token),
+        by_cookie: presented.by_cookie,
+    })
 }
 
 struct Presented {
@@ -82,7 +98,7 @@ fn presented(request: &Request<'_>) -> Result<Option<Presented>, Reject> {
         Some(token)
     } else {
         by_cookie = true;
-        request.cookie.and_then(cookie).map(<[u8]>::to_vec)
+        request.cookie.map(<[u8]>::to_vec)
     };
     let Some(text) = text else { return Ok(None) };
     let text = String::from_utf8(text).ok();
@@ -112,17 +128,6 @@ fn of_handshake(request: &Request<'_>) -> Option<Vec<u8>> {
     offered
         .find_map(|member| member.strip_prefix(SUBPROTOCOL))
         .map(<[u8]>::to_vec)
-}
-
-/// RFC 6265 section 5.4: `a=b; c=d`.
-fn cookie(value: &[u8]) -> Option<&[u8]> {
-    value
-        .split(|&b| b == b';')
-        .map(<[u8]>::trim_ascii)
-        .find_map(|pair| {
-            pair.strip_prefix(COOKIE.as_bytes())?
-                .strip_prefix(b"=".as_slice())
-        })
 }
 
 /// Whether an offered subprotocol is but a way to bring a token.
@@ -175,7 +180,7 @@ mod tests {
             ..Request::default()
         };
         let mut with_cookie = Request {
-            cookie: Some(b"x=y; tidewall=read-token; z=1"),
+            cookie: Some(b"read-token"),
             ..Request::default()
         };
         let key = Request {
@@ -239,7 +244,7 @@ mod tests {
         let open = Tokens::open();
         let grant = admit(&open, &Request::default(), Scope::Admin, 0).unwrap();
         assert!(grant.token().is_none());
-        assert!(grant.still_holds(&tokens(), 0).is_ok());
+        assert!(grant.renew(&tokens(), 0).is_ok());
     }
 
     #[test]
@@ -249,10 +254,10 @@ mod tests {
             ..Request::default()
         };
         let grant = admit(&tokens(), &request, Scope::Read, 0).unwrap();
-        assert!(grant.still_holds(&tokens(), 0).is_ok());
+        assert!(grant.renew(&tokens(), 0).is_ok());
         let hash = tokens::hash_text("other");
         let other = format!("[[token]]\nname = \"b\"\nhash = \"{hash}\"\nscopes = [\"read\"]");
-        let reason = grant.still_holds(&tokens::parse(&other).unwrap(), 0);
+        let reason = grant.renew(&tokens::parse(&other).unwrap(), 0);
         assert_eq!(reason.unwrap_err().reason, Reason::TokenUnknown);
     }
 }

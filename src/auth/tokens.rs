@@ -156,7 +156,7 @@ pub fn parse(text: &str) -> Result<Tokens, TokensError> {
     if TOKENS_FILE_BYTES_MAX < text.len() {
         return Err(TokensError::TooBig);
     }
-    let file: File = toml::from_str(text).map_err(|error| TokensError::Toml(error.to_string()))?;
+    let file: File = toml::from_str(text).map_err(|error| wrong_toml(text, &error))?;
     if TOKENS_MAX < file.token.len() {
         return Err(TokensError::TooMany(file.token.len()));
     }
@@ -181,6 +181,17 @@ pub fn parse(text: &str) -> Result<Tokens, TokensError> {
         }
     }
     Ok(Tokens { known: Some(known) })
+}
+
+/// Where and what, but not the line itself: somebody may have written a token into it.
+fn wrong_toml(text: &str, error: &toml::de::Error) -> TokensError {
+    let at = error.span().map_or(0, |span| span.start.min(text.len()));
+    let line = text.as_bytes()[..at]
+        .iter()
+        .filter(|&&b| b == b'\n')
+        .count()
+        + 1;
+    TokensError::Toml(format!("line {line}: {}", error.message()))
 }
 
 impl Entry {
@@ -452,6 +463,9 @@ mod tests {
         };
         wrong("", "nobody could come in");
         wrong("x = 1", "unknown field `x`");
+        wrong("\n[[token]]\nname = 1", "line 3: ");
+        let secret = parse("[[token]]\nname = \"a\"\nhash = tw_secret").unwrap_err();
+        assert!(!secret.to_string().contains("tw_secret"), "{secret}");
         wrong("[[token]]\nname = \"a\"", "missing field `hash`");
         wrong(&entry("color = 1"), "unknown field `color`");
         wrong(

@@ -66,6 +66,10 @@ impl Chunked {
         &self.body
     }
 
+    pub fn held_bytes(&self) -> usize {
+        self.body.capacity()
+    }
+
     fn size(&mut self, rest: &[u8]) -> Result<bool, Reject> {
         let digits = rest.iter().take_while(|b| b.is_ascii_hexdigit()).count();
         if CHUNK_DIGITS_MAX < digits {

@@ -22,11 +22,15 @@ pub struct Request<'b> {
     pub preflight: bool,
     pub authorization: Option<&'b [u8]>,
     pub api_key: Option<&'b [u8]>,
+    /// The value of our own cookie, wherever it stands among others.
     pub cookie: Option<&'b [u8]>,
     pub upgrade: Option<Upgrade<'b>>,
     /// HTTP/1.minor.
     pub minor: u8,
 }
+
+/// The cookie of a dashboard that has logged in; its value is the token.
+pub const COOKIE: &str = "tidewall";
 
 /// The fields of a WebSocket handshake (RFC 6455 section 4.2.1).
 #[derive(Clone, Copy, Debug, Default)]
@@ -182,7 +186,7 @@ fn field<'b>(
             request.host = value;
         }
         6 if is("Origin") => request.origin = Some(value),
-        6 if is("Cookie") => request.cookie = Some(value),
+        6 if is("Cookie") => request.cookie = request.cookie.or_else(|| cookie(value)),
         6 if is("Expect") => {
             if !value.eq_ignore_ascii_case(b"100-continue") {
                 return Err(Reject::new(Reason::BadExpectation));
@@ -224,6 +228,14 @@ fn field<'b>(
         _ => {}
     }
     Ok(())
+}
+
+/// Our pair of `a=b; c=d` (RFC 6265 section 5.4). HTTP/2 clients send each pair by itself.
+fn cookie(value: &[u8]) -> Option<&[u8]> {
+    let pairs = value.split(|&b| b == b';').map(<[u8]>::trim_ascii);
+    let prefix = COOKIE.as_bytes();
+    let mut ours = pairs.filter_map(|pair| pair.strip_prefix(prefix)?.strip_prefix(b"="));
+    ours.next()
 }
 
 /// Two credentials of one kind: a proxy may have looked at the other one.

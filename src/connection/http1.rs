@@ -81,6 +81,40 @@ impl Http1 {
         self.pending.is_some()
     }
 
+    /// Bytes that head and body will have together, where the head said so.
+    pub fn wants(&self) -> usize {
+        match &self.pending {
+            Some(pending) => match &pending.body {
+                Awaited::Sized { total } => *total,
+                Awaited::Chunked(_) => 0,
+            },
+            None => 0,
+        }
+    }
+
+    /// Of `have` unconsumed bytes, those of the body; what a chunked one says of its chunks apart.
+    pub fn body_bytes(&self, have: usize) -> usize {
+        match self.pending.as_deref() {
+            Some(Pending {
+                body: Awaited::Chunked(chunked),
+                ..
+            }) => chunked.body().len(),
+            Some(pending) => have.saturating_sub(pending.head_len),
+            None => 0,
+        }
+    }
+
+    /// Bytes of a chunked body that were taken apart already, and are held beside the raw ones.
+    pub fn decoded_bytes(&self) -> usize {
+        match self.pending.as_deref() {
+            Some(Pending {
+                body: Awaited::Chunked(chunked),
+                ..
+            }) => chunked.held_bytes(),
+            _ => 0,
+        }
+    }
+
     /// Looks at all unconsumed bytes. `judge` is asked once per request whose body has not come
     /// with its head, so that a refusal needs no body and `100 Continue` is a promise.
     ///

@@ -49,6 +49,19 @@ pub fn request(parts: &Parts) -> Result<Request<'_>, Reject> {
             "more than 64 header fields",
         ));
     }
+    // RFC 9113 section 8.2.1; h2 lets them through.
+    let blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
+    let is_padded = |value: &[u8]| blank(value.first()) || blank(value.last());
+    if parts
+        .headers
+        .values()
+        .any(|value| is_padded(value.as_bytes()))
+    {
+        return Err(Reject::because(
+            Reason::BadHeader,
+            "a field value begins or ends with a blank",
+        ));
+    }
     let target = parts
         .uri
         .path_and_query()
@@ -73,6 +86,12 @@ pub fn request(parts: &Parts) -> Result<Request<'_>, Reject> {
         }
         request.host = authority;
     }
+    if request.host.is_empty() {
+        return Err(Reject::because(
+            Reason::BadHost,
+            ":authority or Host is required",
+        ));
+    }
     head::check_host(request.host)?;
     head::check_target(target, head::method(parts.method.as_str()))?;
     request.method = head::method(parts.method.as_str());
@@ -93,10 +112,11 @@ pub fn request(parts: &Parts) -> Result<Request<'_>, Reject> {
 /// Counts the frames a peer sends that carry nothing, against what its traffic justifies: an
 /// acknowledgement or a window for what we wrote, something for what it asked. h2 answers such
 /// frames one by one and keeps none, so they cost time alone.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Meter {
     header: [u8; 9],
     have: usize,
+    /// Of the frame at hand; of the preface at first, which is no frame.
     payload_left: usize,
     window_since_ms: u64,
     control: u64,
@@ -109,10 +129,25 @@ const DATA: u8 = 0x0;
 const HEADERS: u8 = 0x1;
 const CONTINUATION: u8 = 0x9;
 
+impl Default for Meter {
+    fn default() -> Self {
+        Self {
+            header: [0; 9],
+            have: 0,
+            payload_left: PREFACE.len(),
+            window_since_ms: 0,
+            control: 0,
+            carrying: 0,
+            written: 0,
+        }
+    }
+}
+
 impl Meter {
     /// Follows the frame headers in what was read; false: this is a flood.
     pub fn read(&mut self, mut input: &[u8], now_ms: u64) -> bool {
-        if HTTP2_CONTROL_WINDOW.as_millis() < u128::from(now_ms - self.window_since_ms) {
+        let elapsed_ms = now_ms.saturating_sub(self.window_since_ms);
+        if HTTP2_CONTROL_WINDOW.as_millis() < u128::from(elapsed_ms) {
             (self.control, self.carrying, self.written) = (0, 0, 0);
             self.window_since_ms = now_ms;
         }
@@ -160,12 +195,18 @@ mod tests {
         bytes
     }
 
+    fn begun() -> Meter {
+        let mut meter = Meter::default();
+        assert!(meter.read(PREFACE, 0));
+        meter
+    }
+
     #[test]
     fn floods_are_seen_at_the_bound_however_they_are_cut() {
         let ping = frame(0x6, 8);
         let free = usize::try_from(HTTP2_CONTROL_FREE).unwrap();
         for step in [1, 7, 9, 1000] {
-            let mut meter = Meter::default();
+            let mut meter = begun();
             let mut feed = |bytes: &[u8]| bytes.chunks(step).all(|piece| meter.read(piece, 5));
             assert!(feed(&ping.repeat(free)));
             assert!(!feed(&ping), "pieces of {step}");
@@ -174,21 +215,21 @@ mod tests {
 
     #[test]
     fn what_traffic_justifies_is_no_flood() {
-        let mut meter = Meter::default();
+        let mut meter = begun();
         for _ in 0..10 * HTTP2_CONTROL_FREE {
             // A client that opens both windows after each answer.
             meter.wrote(30);
             let request = [frame(HEADERS, 20), frame(0x8, 4), frame(0x8, 4)].concat();
             assert!(meter.read(&request, 0));
         }
-        let mut meter = Meter::default();
+        let mut meter = begun();
         let window = u64::try_from(HTTP2_CONTROL_WINDOW.as_millis()).unwrap();
         for round in 0..20 {
             let free = usize::try_from(HTTP2_CONTROL_FREE).unwrap();
             assert!(meter.read(&frame(0x6, 8).repeat(free), round * (window + 1)));
         }
         // Frames that carry nothing earn nothing.
-        let mut meter = Meter::default();
+        let mut meter = begun();
         let empty = frame(DATA, 0).repeat(usize::try_from(HTTP2_CONTROL_FREE).unwrap() + 1);
         assert!(!meter.read(&empty, 0));
     }
@@ -218,6 +259,12 @@ mod tests {
         assert_eq!(ask(get("http://a:1/x?y=1").header("host", "A:1")), good);
         let other = get("http://a:1/").header("host", "b");
         assert_eq!(ask(other), Err(Reason::BadHost));
+        let padded = |value: &'static str| get("http://a/").header("x", value);
+        for value in [" v", "v ", "\tv", "v\t"] {
+            assert_eq!(ask(padded(value)), Err(Reason::BadHeader), "{value:?}");
+        }
+        assert!(ask(padded("v v")).is_ok() && ask(padded("")).is_ok());
+        assert_eq!(ask(get("/x")), Err(Reason::BadHost));
         let mut many = get("http://a/");
         for at in 0..=HEAD_FIELDS_MAX {
             many = many.header(format!("x-{at}"), "y");

@@ -165,6 +165,11 @@ impl Socket {
         }
     }
 
+    /// What the peer owes the rest of.
+    pub fn unfinished(&self) -> Option<Unfinished> {
+        self.watch.unfinished
+    }
+
     pub fn is_closing(&self) -> bool {
         self.closing
     }
@@ -215,9 +220,20 @@ struct Watch {
     header: [u8; 14],
     have: usize,
     payload_left: u64,
+    /// The frame at hand belongs to a message, and is its last.
+    in_message: bool,
+    is_last: bool,
+    unfinished: Option<Unfinished>,
     fragments: usize,
     pings: u32,
     pings_since_ms: u64,
+}
+
+/// A message that began and has not ended: the codec holds what came of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unfinished {
+    pub since_ms: u64,
+    pub bytes: usize,
 }
 
 impl Watch {
@@ -227,6 +243,9 @@ impl Watch {
             header: [0; 14],
             have: 0,
             payload_left: 0,
+            in_message: false,
+            is_last: false,
+            unfinished: None,
             fragments: 0,
             pings: 0,
             pings_since_ms: 0,
@@ -240,6 +259,9 @@ impl Watch {
                 .min(input.len());
             input = &input[skipped..];
             self.payload_left -= skipped as u64;
+            if self.in_message {
+                self.hold(skipped);
+            }
             let Some((&byte, rest)) = input.split_first() else {
                 return Ok(());
             };
@@ -252,6 +274,22 @@ impl Watch {
             self.payload_left = payload_len(&self.header);
             self.have = 0;
             self.count(self.header[0], now_ms)?;
+            self.in_message = self.header[0] & 0x08 == 0;
+            self.is_last = self.header[0] & 0x80 != 0;
+            if self.in_message {
+                let since_ms = now_ms;
+                self.unfinished
+                    .get_or_insert(Unfinished { since_ms, bytes: 0 });
+                self.hold(0);
+            }
+        }
+    }
+
+    fn hold(&mut self, bytes: usize) {
+        if self.is_last && self.payload_left == 0 {
+            self.unfinished = None;
+        } else if let Some(unfinished) = &mut self.unfinished {
+            unfinished.bytes += bytes;
         }
     }
 
@@ -407,6 +445,26 @@ mod tests {
             (status, seen),
             (Ok(Status::Open), vec![b"ab\xff\0".to_vec()])
         );
+    }
+
+    #[test]
+    fn what_is_unfinished_is_known() {
+        let (mut socket, mut out) = (Socket::new(Bounds::new(1024)), Vec::new());
+        let mut feed = |bytes: &[u8], now_ms| {
+            let status = socket.receive(bytes, now_ms, &mut out, |_, _| Ok(()));
+            assert_eq!(status, Ok(Status::Open));
+            socket.unfinished().map(|it| (it.since_ms, it.bytes))
+        };
+        let whole = frame(0x81, b"hello");
+        assert_eq!(feed(&whole, 1), None);
+        assert_eq!(feed(&whole[..8], 2), Some((2, 2)));
+        assert_eq!(feed(&whole[8..], 3), None);
+        assert_eq!(feed(&frame(0x01, b"hel"), 4), Some((4, 3)));
+        assert_eq!(feed(&frame(0x89, b"ping"), 5), Some((4, 3)));
+        assert_eq!(feed(&frame(0x00, b"l"), 6), Some((4, 4)));
+        assert_eq!(feed(&frame(0x80, b""), 7), None);
+        assert_eq!(feed(&frame(0x81, b""), 8), None);
+        assert_eq!(feed(&frame(0x89, b"ping")[..7], 9), None);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use flate2::bufread::GzDecoder;
 use zstd::stream::raw::{DParameter, Decoder, InBuffer, Operation, OutBuffer};
 
 use crate::limits::{
-    INFLATE_PARTS_MAX, INFLATE_RATIO_FREE_BYTES, INFLATE_RATIO_MAX, INFLATED_BYTES_MAX, KIB,
+    INFLATE_PARTS_MAX, INFLATE_RATIO_FREE_BYTES, INFLATE_RATIO_MAX, INFLATED_BYTES_MAX, KIB, MIB,
     ZSTD_WINDOW_LOG_MAX,
 };
 
@@ -174,6 +174,13 @@ impl Sink<'_> {
     fn room(&mut self) -> &mut [u8] {
         let end = (self.len + ROOM_BYTES).min(INFLATED_BYTES_MAX + 1);
         if self.out.len() < end {
+            if MIB < end {
+                // One large buffer rather than each of its halves on the way: what is not written
+                // to is address space alone.
+                let most = self.input.saturating_mul(INFLATE_RATIO_MAX).max(end);
+                let most = most.min(INFLATED_BYTES_MAX) + 1;
+                self.out.reserve_exact(most.saturating_sub(self.out.len()));
+            }
             self.out.resize(end, 0);
         }
         &mut self.out[self.len..end]

@@ -7,7 +7,7 @@ use super::number::Number;
 use super::scan::Refused;
 use super::string::Str;
 use super::{Tag, Text};
-use crate::limits::{FUTURE_MS_MAX, TAGS_MAX};
+use crate::limits::{FUTURE_MS_MAX, TAGS_BYTES_MAX, TAGS_MAX};
 
 impl Reader<'_, '_> {
     #[inline]
@@ -137,6 +137,17 @@ impl Reader<'_, '_> {
                 let what = "a host has at most 16 tags";
                 return Err(self.wrong_at(start, key, Parent::Document, Reason::BadTags, what));
             }
+        }
+        let (body, arena) = (self.scan.body(), &self.batch.arena);
+        let tags = &self.batch.tags[fields.first_tag..];
+        let bytes = |text: Text| text.bytes(body, arena).len();
+        let bytes: usize = tags
+            .iter()
+            .map(|tag| bytes(tag.key) + bytes(tag.value))
+            .sum();
+        if bytes > TAGS_BYTES_MAX {
+            let what = "the tags of a host have at most 1024 bytes together";
+            return Err(self.wrong_at(start, key, Parent::Document, Reason::BadTags, what));
         }
         let tags = (fields.first_tag as u32, self.batch.tags.len() as u32);
         self.edit(|doc| doc.tags = tags);

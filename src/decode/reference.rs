@@ -15,7 +15,8 @@ use super::fault::{Fault, FaultKind};
 use super::{Batch, json, ndjson};
 use crate::limits::{
     BATCH_SAMPLES_MAX, FUTURE_MS_MAX, HOST_BYTES_MAX, JSON_DEPTH_MAX, METRIC_BYTES_MAX,
-    METRIC_LABELS_MAX, TAG_KEY_BYTES_MAX, TAG_VALUE_BYTES_MAX, TAGS_MAX, UNIT_BYTES_MAX,
+    METRIC_LABELS_MAX, TAG_KEY_BYTES_MAX, TAG_VALUE_BYTES_MAX, TAGS_BYTES_MAX, TAGS_MAX,
+    UNIT_BYTES_MAX,
 };
 
 /// A document with its texts.
@@ -249,7 +250,13 @@ fn tags(tree: Tree) -> Result<Vec<(String, String)>> {
         name(&value, 0, TAG_VALUE_BYTES_MAX)?;
         Ok((key, value))
     };
-    members.into_iter().map(tag).collect()
+    let tags: Vec<_> = members.into_iter().map(tag).collect::<Result<_>>()?;
+    let bytes: usize = tags
+        .iter()
+        .map(|(key, value)| key.len() + value.len())
+        .sum();
+    must(bytes <= TAGS_BYTES_MAX)?;
+    Ok(tags)
 }
 
 fn milliseconds(member: Option<(String, Tree)>) -> Result<Option<i64>> {

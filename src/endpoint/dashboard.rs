@@ -15,6 +15,16 @@ const POLICY: &str = "default-src 'self'; connect-src 'self' ws: wss:; img-src '
 #[folder = "dashboard/dist"]
 struct Files;
 
+/// A file that anybody may have: any but the wall's own page, by its exact name.
+pub fn asset(request: &Request<'_>) -> Result<Response, Reject> {
+    let path = request.path().strip_prefix('/').unwrap_or_default();
+    let plain = |part: &str| !part.is_empty() && !part.starts_with('.');
+    if path == "index.html" || !path.split('/').all(plain) {
+        return Err(Reason::NotFound.into());
+    }
+    file(request, path)
+}
+
 #[cfg(feature = "dashboard")]
 pub fn file(request: &Request<'_>, path: &str) -> Result<Response, Reject> {
     let Some(file) = Files::get(path) else {

@@ -21,6 +21,8 @@ pub struct Intake {
     lookup: Lookup,
     batch: Batch,
     inflated: Vec<u8>,
+    /// A large buffer was given back; whoever looks after the core's memory resets it.
+    pub freed_much: bool,
 }
 
 /// How documents stand in a body.
@@ -50,6 +52,7 @@ impl Intake {
             lookup,
             batch,
             inflated,
+            freed_much: false,
         }
     }
 
@@ -86,6 +89,8 @@ impl Intake {
         };
         if inflated.capacity() <= INFLATED_KEPT_BYTES {
             self.inflated = inflated;
+        } else {
+            self.freed_much = true;
         }
         taken
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use crate::auth;
+use crate::auth::{self, Grant};
 use crate::broadcast::viewer::{Dialect, Refusal, Viewer};
 use crate::connection::head::Request;
 use crate::connection::websocket;
@@ -37,7 +37,7 @@ pub fn negotiate(request: &Request<'_>) -> Result<(Dialect, Option<&'static str>
 }
 
 /// First words: `welcome` and where the hosts are; a plain viewer is given the default view.
-pub fn welcome(context: &Context, viewer: &Viewer) -> Result<(), Reason> {
+pub fn welcome(context: &Context, viewer: &Viewer, grant: &Grant) -> Result<(), Reason> {
     let now = context.shared.clock.now();
     if viewer.dialect == Dialect::Plain {
         return viewer
@@ -45,7 +45,7 @@ pub fn welcome(context: &Context, viewer: &Viewer) -> Result<(), Reason> {
             .map(|_| ())
             .map_err(|_| Reason::Busy);
     }
-    let message = json!({
+    let mut message = json!({
         "op": "welcome",
         "boot": context.shared.boot,
         "now": now.wall_ms,
@@ -53,6 +53,9 @@ pub fn welcome(context: &Context, viewer: &Viewer) -> Result<(), Reason> {
         "protocol": "tidewall.v1",
         "limits": { "views": VIEWS_PER_VIEWER_MAX, "unacked": UNACKED_FRAMES_MAX },
     });
+    if grant.by_cookie() {
+        message["auth"] = json!("cookie");
+    }
     say(context, viewer, &message)?;
     say_hosts(context, viewer)
 }

@@ -3,17 +3,26 @@
 //! The cookie holds the token itself: nothing to remember here, good on every node that knows the
 //! token, and void on all of them when it is withdrawn.
 
-use crate::auth::{COOKIE, Scope};
+use crate::auth::Scope;
+use crate::connection::head::COOKIE;
 use crate::endpoint::{Context, Response};
 use crate::percent;
-use crate::reject::Reason;
+use crate::reject::{Reason, Reject};
 
 /// How long a browser keeps its token, in seconds: 30 days.
 const COOKIE_SECONDS: u32 = 30 * 24 * 3600;
 
-/// To the form.
-pub fn lead() -> Response {
-    to("/login")
+/// Another token would be let in.
+pub fn could_help(reject: &Reject) -> bool {
+    matches!(reject.reason.answer().status, 401) || reject.reason == Reason::Scope
+}
+
+/// To the form, which says so when a token was brought that does not do.
+pub fn lead(reject: &Reject) -> Response {
+    match reject.reason {
+        Reason::TokenMissing => to("/login"),
+        _ => to("/login?failed"),
+    }
 }
 
 /// `POST /login`, a form with the field `token`.

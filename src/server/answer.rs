@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::auth::{self, Grant};
 use crate::broadcast::viewer::Dialect;
-use crate::connection::head::{Method, Request};
+use crate::connection::head::{Framing, Method, Request};
 use crate::endpoint::ingest::Post;
 use crate::endpoint::{Reply, Response, dashboard, ingest, live, login, ops, query};
 use crate::limits::LOGIN_BYTES_MAX;
@@ -75,6 +75,12 @@ pub(super) fn judge(core: &Core, request: &Request<'_>) -> Result<Judged, Reject
     if endpoint == Endpoint::Ingest {
         ingest::format(request.content_type)?;
         ingest::encoding(request.content_encoding)?;
+    } else if request.framing == Framing::Chunked {
+        let detail = "only samples may come in chunks";
+        return Err(Reject::because(Reason::BodyTooLarge, detail));
+    } else if matches!(request.framing, Framing::Sized(n) if (LOGIN_BYTES_MAX as u64) < n) {
+        // No other body is looked at but a form's; nobody need show a token to send one.
+        return Err(Reason::BodyTooLarge.into());
     }
     Ok(Judged { endpoint, grant })
 }
@@ -89,8 +95,8 @@ pub(super) fn call(
     let Judged { endpoint, grant } = match judge(core, request) {
         Ok(judged) => judged,
         // A browser is led to the form; a script is told what is missing.
-        Err(reject) if asks_for_page(request) && reject.reason.answer().status == 401 => {
-            return Ok(Outcome::Reply(Reply::Now(login::lead())));
+        Err(reject) if asks_for_page(request) && login::could_help(&reject) => {
+            return Ok(Outcome::Reply(Reply::Now(login::lead(&reject))));
         }
         Err(reject) => return Err(reject),
     };
@@ -126,15 +132,8 @@ pub(super) fn call(
         Endpoint::Ready => now(ops::ready(context)),
         Endpoint::Metrics => now(ops::metrics(context)),
         Endpoint::Wall => dashboard::file(request, "index.html").and_then(now),
-        Endpoint::Dashboard => {
-            dashboard::file(request, request.path().trim_start_matches('/')).and_then(now)
-        }
-        Endpoint::Login if request.method == Method::Post => {
-            if LOGIN_BYTES_MAX < body.len() {
-                return Err(Reason::BodyTooLarge.into());
-            }
-            now(login::submit(context, body))
-        }
+        Endpoint::Dashboard => dashboard::asset(request).and_then(now),
+        Endpoint::Login if request.method == Method::Post => now(login::submit(context, body)),
         Endpoint::Login => dashboard::file(request, "login.html").and_then(now),
         Endpoint::Logout => now(login::leave(context)),
         Endpoint::Options(allow) => now(Response::empty(204).with("Allow", allow)),

@@ -20,9 +20,10 @@ use crate::connection::memo::Heads;
 use crate::connection::respond::{self, Manner, write_date};
 use crate::endpoint::{Context, live};
 use crate::limits::{
-    ACCEPT_BACKOFF, ACCEPT_BATCH, DRAIN_TIMEOUT, LOPSIDED_CONNECTIONS, READ_BUFFER_BYTES,
-    STOP_TIMEOUT, SWEEP_INTERVAL,
+    ACCEPT_BACKOFF, ACCEPT_BATCH, CARRY_BYTES_MAX, CARRY_SMALL_BODY_BYTES, CARRY_SMALL_BYTES_MAX,
+    DRAIN_TIMEOUT, LOPSIDED_CONNECTIONS, MIB, READ_BUFFER_BYTES, STOP_TIMEOUT, SWEEP_INTERVAL,
 };
+use crate::observe::Counters;
 use crate::reject::{Reason, Reject};
 use crate::server::answer::refusal;
 use crate::server::driver;
@@ -163,14 +164,14 @@ impl Core {
         self.bye.get()
     }
 
-    fn connections(&self) -> u64 {
+    pub(super) fn connections(&self) -> u64 {
         self.dogs.borrow().len() as u64
     }
 
-    /// Whether a WebSocket that stands may go on by what let it in.
-    pub(super) fn still_holds(&self, grant: &Grant) -> Result<(), Reject> {
+    /// What a WebSocket that stands may go on with.
+    pub(super) fn renew(&self, grant: &Grant) -> Result<Grant, Reject> {
         let now_ms = self.context.coarse.get().wall_ms;
-        grant.still_holds(&self.context.tokens.borrow(), now_ms)
+        grant.renew(&self.context.tokens.borrow(), now_ms)
     }
 
     fn read_clock(&self) {
@@ -203,6 +204,7 @@ async fn accept(core: Rc<Core>, listener: TcpListener, peers: Peers) {
 
 fn settle(core: &Rc<Core>, stream: TcpStream, peers: &Peers) {
     if peers.connections_max <= peers.loads.iter().map(|load| load.load(Relaxed)).sum() {
+        core.context.counters.refuse(Reason::TooManyConnections);
         return refuse_full(&stream);
     }
     let target = peers.least_loaded();
@@ -324,14 +326,43 @@ async fn broadcast(core: Rc<Core>, mailbox: Arc<Mailbox>, last: watch::Sender<bo
     }
 }
 
+/// After large buffers were freed: has the allocator give their pages back to the system.
+#[derive(Default)]
+struct Purge {
+    carry_bytes: u64,
+    rounds: u32,
+}
+
+impl Purge {
+    /// mimalloc purges when a thread asks for new pages, which a warm core never does by itself; so
+    /// it asks for some, for as many sweeps as make two seconds.
+    fn look(&mut self, core: &Core) {
+        let carry_bytes = core.context.counters.carry_bytes.get();
+        let dropped = self.carry_bytes.saturating_sub(carry_bytes);
+        self.carry_bytes = carry_bytes;
+        let freed = std::mem::take(&mut core.context.intake.borrow_mut().freed_much);
+        if freed || MIB as u64 <= dropped {
+            self.rounds = PURGE_ROUNDS;
+        }
+        if 0 < self.rounds {
+            self.rounds -= 1;
+            drop(std::hint::black_box(Vec::<u8>::with_capacity(MIB)));
+        }
+    }
+}
+
+const PURGE_ROUNDS: u32 = 8;
+
 /// Reads the clock for the core and looks for connections past their deadline.
 async fn sweep(core: Rc<Core>) {
     let mut every = interval(SWEEP_INTERVAL);
     let mut date_s = 0;
+    let mut purge = Purge::default();
     loop {
         every.tick().await;
         core.read_clock();
         core.context.refresh_tokens();
+        purge.look(&core);
         let now = core.context.coarse.get();
         if date_s != now.wall_ms / 1000 {
             date_s = now.wall_ms / 1000;
@@ -347,6 +378,43 @@ async fn sweep(core: Rc<Core>) {
         dogs.iter()
             .filter(|(_, dog)| dog.is_due(now.mono_ms))
             .for_each(|(_, dog)| dog.bark());
+    }
+}
+
+/// A peer's share of what its core holds of things that are not whole.
+pub(super) struct Held {
+    counters: Arc<Counters>,
+    bytes: u64,
+}
+
+impl Held {
+    pub(super) fn new(counters: &Arc<Counters>) -> Self {
+        Self {
+            counters: counters.clone(),
+            bytes: 0,
+        }
+    }
+
+    /// False: the core holds too much, and this peer is to give way. Small ones may stay longer.
+    pub(super) fn hold(&mut self, bytes: usize) -> bool {
+        let all = &self.counters.carry_bytes;
+        if bytes as u64 != self.bytes {
+            all.sub(self.bytes);
+            self.bytes = bytes as u64;
+            all.add(self.bytes);
+        }
+        let more = if bytes <= CARRY_SMALL_BODY_BYTES {
+            CARRY_SMALL_BYTES_MAX
+        } else {
+            0
+        };
+        all.get() <= CARRY_BYTES_MAX + more
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.counters.carry_bytes.sub(self.bytes);
     }
 }
 
@@ -438,4 +506,4 @@ impl Dog {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

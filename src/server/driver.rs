@@ -9,25 +9,29 @@ mod answer;
 use std::future::poll_fn;
 use std::io;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context as Waiting, Poll, ready};
 
+use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::auth::Grant;
 use crate::broadcast::viewer::Dialect;
-use crate::connection::head::Request;
+use crate::connection::head::{Method, Request};
 use crate::connection::http1::{Http1, Step};
 use crate::connection::http2 as preface;
 use crate::connection::respond::{self, Manner};
 use crate::endpoint::query;
 use crate::limits::{
-    BODY_BYTES_PER_SECOND_MIN, BODY_GRACE, BODY_TIMEOUT, CARRY_BYTES_MAX, HEAD_TIMEOUT,
-    IDLE_TIMEOUT, LINGER_BYTES_MAX, LINGER_TIMEOUT, PIPELINE_OUT_BYTES_MAX, WRITE_STALL_TIMEOUT,
+    BODY_BYTES_PER_SECOND_MIN, BODY_GRACE, BODY_TIMEOUT, COPIED_BODY_BYTES_MAX, HEAD_TIMEOUT,
+    IDLE_TIMEOUT, LINGER_BYTES_MAX, LINGER_TIMEOUT, PIPELINE_OUT_BYTES_MAX, READS_PER_TURN,
+    WRITE_BYTES_PER_STALL_MIN, WRITE_STALL_TIMEOUT,
 };
+use crate::observe::Counters;
 use crate::reject::Reason;
 use crate::route;
-use crate::server::answer::{Fields, judge, millis, refusal};
-use crate::server::core::{Core, Watchdog};
+use crate::server::answer::{Fields, extra_fields, judge, millis, refusal};
+use crate::server::core::{Core, Held, Watchdog};
 use crate::server::wire::Wire;
 use crate::server::{http2, sockets};
 
@@ -48,10 +52,13 @@ where
     W: Wire + AsyncRead + AsyncWrite + Unpin + 'static,
 {
     let watchdog = Watchdog::enrol(&core);
-    let mut http = HttpDriver::new();
+    if wire.is_agreed_http2() {
+        return http2::drive(&core, &watchdog, wire, Vec::new()).await;
+    }
+    let mut http = HttpDriver::new(&core.context.counters);
     let next = poll_fn(|cx| http.poll(cx, &core, &watchdog, &mut wire)).await;
     let rest = std::mem::take(&mut http.carry);
-    core.context.counters.carry_bytes.sub(http.carried as u64);
+    http.held_bytes.hold(0);
     match next {
         Next::Done => {}
         Next::Linger => linger(&core, &watchdog, &mut wire).await,
@@ -113,11 +120,15 @@ struct HttpDriver {
     http: Http1,
     /// Bytes of a request that has not come whole.
     carry: Vec<u8>,
-    /// How much of `carry` the core's counter knows of.
-    carried: usize,
+    held_bytes: Held,
     /// Answers the socket did not take at once, from `written` on.
     backlog: Vec<u8>,
     written: usize,
+    /// Bytes of answers that were taken late, and how many when the deadline was set.
+    flushed: u64,
+    flushed_before: u64,
+    /// A large body behind the backlog; shared, so that those who do not read it cost little.
+    tail: Bytes,
     asked: Option<Box<Asked>>,
     /// `carry` has whole requests, left there because too many answers wait.
     held: bool,
@@ -128,13 +139,16 @@ struct HttpDriver {
 }
 
 impl HttpDriver {
-    fn new() -> Self {
+    fn new(counters: &Arc<Counters>) -> Self {
         Self {
             http: Http1::default(),
             carry: Vec::new(),
-            carried: 0,
+            held_bytes: Held::new(counters),
             backlog: Vec::new(),
             written: 0,
+            flushed: 0,
+            flushed_before: 0,
+            tail: Bytes::new(),
             asked: None,
             held: false,
             requests: 0,
@@ -155,14 +169,18 @@ impl HttpDriver {
         {
             return Poll::Ready(next);
         }
+        let mut reads = 0;
         loop {
-            if !self.backlog.is_empty() || wire.has_unsent() {
+            if self.has_backlog() || wire.has_unsent() {
                 match self.flush(cx, wire) {
                     Poll::Ready(Ok(())) => {}
                     Poll::Ready(Err(_)) => return Poll::Ready(Next::Done),
                     Poll::Pending if !self.is_clogged(0) && self.next.is_none() => {}
                     Poll::Pending => {
-                        self.guard(core, dog, Waits::Write);
+                        if self.waits != Waits::Write {
+                            self.flushed_before = self.flushed;
+                            self.guard(core, dog, Waits::Write);
+                        }
                         return Poll::Pending;
                     }
                 }
@@ -179,12 +197,17 @@ impl HttpDriver {
                 self.next = Some(Next::Linger);
             }
             if self.next.is_some() {
-                if self.backlog.is_empty() && !wire.has_unsent() {
+                if !self.has_backlog() && !wire.has_unsent() {
                     return Poll::Ready(self.next.take().unwrap_or(Next::Done));
                 }
                 continue;
             }
             self.guard_reading(core, dog);
+            if reads == READS_PER_TURN {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            reads += 1;
             let mut buffer = core.read_buffer.borrow_mut();
             let mut into = ReadBuf::new(&mut buffer);
             match ready!(wire.poll_read(cx, &mut into)) {
@@ -261,9 +284,11 @@ impl HttpDriver {
                 self.held = true;
                 break;
             }
-            let mut allow = "";
+            let (mut allow, mut head_only, mut extra) = ("", false, Vec::new());
             let judge = |request: &Request<'_>| {
                 allow = route::allowed(request.path());
+                head_only = request.method == Method::Head;
+                extra = extra_fields(core, request);
                 judge(core, request).map(|_| ())
             };
             let heads = &mut core.heads.borrow_mut();
@@ -284,30 +309,39 @@ impl HttpDriver {
                 }
                 Err(reject) => {
                     let manner = Manner {
-                        head_only: false,
+                        head_only,
                         keep_alive: false,
                     };
-                    self.write_response(core, &refusal(core, &reject, allow), manner, out);
+                    let mut refusal = refusal(core, &reject, allow);
+                    refusal.fields.append(&mut extra);
+                    self.write_response(core, &refusal, manner, out);
                     self.next = Some(Next::Linger);
                 }
             }
         }
+        self.keep(carry, fresh, at);
+        self.account(core, out);
+    }
+
+    /// What was not consumed waits for more: of `carry`, or of `fresh` where there is none.
+    fn keep(&mut self, mut carry: Vec<u8>, fresh: &[u8], at: usize) {
         if carry.is_empty() {
             self.carry = fresh[at..].to_vec();
         } else if at < carry.len() {
             carry.drain(..at);
             self.carry = carry;
         }
-        self.account(core, out);
+        if COPIED_BODY_BYTES_MAX < self.carry.len() {
+            // So much came that the length is meant: no more doubling on the way there.
+            let wants = self.http.wants().saturating_sub(self.carry.len());
+            self.carry.reserve_exact(wants);
+        }
     }
 
     /// Bodies in the making are bounded for the core as a whole.
     fn account(&mut self, core: &Core, out: &mut Vec<u8>) {
-        let held = &core.context.counters.carry_bytes;
-        held.sub(self.carried as u64);
-        self.carried = self.carry.len();
-        held.add(self.carried as u64);
-        if CARRY_BYTES_MAX < held.get() && self.next.is_none() && self.http.awaits_body() {
+        let held = self.carry.capacity() + self.http.decoded_bytes();
+        if !self.held_bytes.hold(held) && self.next.is_none() && self.http.awaits_body() {
             let manner = Manner {
                 head_only: false,
                 keep_alive: false,
@@ -336,13 +370,13 @@ impl HttpDriver {
     }
 
     fn flush<W: Wire>(&mut self, cx: &mut Waiting<'_>, wire: &mut W) -> Poll<io::Result<()>> {
-        while self.written < self.backlog.len() || wire.has_unsent() {
+        while self.written < self.backlog.len() {
             ready!(wire.poll_writable(cx))?;
-            if self.written == self.backlog.len() {
-                continue;
-            }
             match wire.try_write(&self.backlog[self.written..]) {
-                Ok(written) => self.written += written,
+                Ok(written) => {
+                    self.written += written;
+                    self.flushed += written as u64;
+                }
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
                 Err(e) => return Poll::Ready(Err(e)),
             }
@@ -350,7 +384,25 @@ impl HttpDriver {
         // Given back: an idle connection owns no buffer.
         self.backlog = Vec::new();
         self.written = 0;
+        while !self.tail.is_empty() {
+            ready!(wire.poll_writable(cx))?;
+            match wire.try_write(&self.tail) {
+                Ok(written) => {
+                    self.tail.advance(written);
+                    self.flushed += written as u64;
+                }
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                Err(e) => return Poll::Ready(Err(e)),
+            }
+        }
+        while wire.has_unsent() {
+            ready!(wire.poll_writable(cx))?;
+        }
         Poll::Ready(Ok(()))
+    }
+
+    fn has_backlog(&self) -> bool {
+        !self.backlog.is_empty() || !self.tail.is_empty()
     }
 
     fn backlog_len(&self) -> usize {
@@ -359,7 +411,7 @@ impl HttpDriver {
 
     /// With `more` bytes besides: no request is taken up until the peer has read some answers.
     fn is_clogged(&self, more: usize) -> bool {
-        PIPELINE_OUT_BYTES_MAX <= self.backlog_len() + more
+        !self.tail.is_empty() || PIPELINE_OUT_BYTES_MAX <= self.backlog_len() + more
     }
 
     fn guard_reading(&mut self, core: &Core, dog: &Watchdog) {
@@ -404,7 +456,14 @@ impl HttpDriver {
         }
         match self.waits {
             Waits::Idle => self.next = Some(Next::Linger),
-            Waits::Write | Waits::Answer => return Some(Next::Done),
+            Waits::Write if WRITE_BYTES_PER_STALL_MIN <= self.flushed - self.flushed_before => {
+                self.flushed_before = self.flushed;
+                self.guard(core, dog, Waits::Write);
+            }
+            Waits::Write | Waits::Answer => {
+                core.context.counters.refuse(Reason::TooSlow);
+                return Some(Next::Done);
+            }
             Waits::Body { since_ms } if self.keeps_pace(now_ms - since_ms) => {
                 dog.arm(now_ms + 1_000);
             }
@@ -425,7 +484,8 @@ impl HttpDriver {
 
     fn keeps_pace(&self, elapsed_ms: u64) -> bool {
         let due = elapsed_ms * BODY_BYTES_PER_SECOND_MIN / 1_000;
-        elapsed_ms < millis(BODY_TIMEOUT) && due <= self.carry.len() as u64
+        let came = self.http.body_bytes(self.carry.len());
+        elapsed_ms < millis(BODY_TIMEOUT) && due <= came as u64
     }
 }
 
@@ -443,7 +503,7 @@ mod tests {
             let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
             let connecting = tokio::net::TcpStream::connect(listener.local_addr().unwrap());
             let (_client, accepted) = tokio::join!(connecting, listener.accept());
-            let (mut stream, mut driver) = (accepted.unwrap().0, HttpDriver::new());
+            let (mut stream, mut driver) = (accepted.unwrap().0, HttpDriver::new(&Arc::default()));
             driver.backlog = vec![0; 1_000];
             for _ in 0..1_000 {
                 driver.written += 900;

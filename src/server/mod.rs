@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, RwLock};
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use thiserror::Error;
 use tokio::sync::{mpsc, watch};
@@ -30,7 +31,7 @@ use crate::config::{Settings, SettingsError};
 use crate::endpoint::ingest::Intake;
 use crate::endpoint::{Context, Shared};
 use crate::frame::views::Views;
-use crate::limits::{HANDOVER_QUEUE, QUESTIONS_MAX, RING_CAPACITY};
+use crate::limits::{HANDOVER_QUEUE, QUESTIONS_MAX, RING_CAPACITY, STOP_TIMEOUT};
 use crate::observe::{Aggregated, Counters};
 use crate::ring::{Producer, ring};
 use crate::server::core::{Peers, Phase, Seed};
@@ -134,11 +135,13 @@ impl Server {
         })
     }
 
-    /// Reads the certificate and the tokens again; what cannot be read stays as it was.
-    pub fn reload(&self) -> Result<(), StartError> {
-        if let Some(tls) = &self.tls {
-            tls.reload()?;
-        }
+    /// Reads the certificate again, if there is one; one that cannot be read changes nothing.
+    pub fn reload_certificate(&self) -> Result<(), TlsError> {
+        self.tls.as_ref().map_or(Ok(()), |tls| tls.reload())
+    }
+
+    /// The same for the tokens.
+    pub fn reload_tokens(&self) -> Result<(), SettingsError> {
         self.shared.set_tokens(self.settings.read_tokens()?);
         Ok(())
     }
@@ -149,8 +152,16 @@ impl Server {
         self.stopping.store(true, Relaxed);
         // No receiver: every core has ended already, and its result says why.
         let _ = self.phase.send(Phase::Draining);
+        // Threads end by themselves before that; one that hangs must not hold the process.
+        let until = Instant::now() + STOP_TIMEOUT;
         for thread in self.threads {
             let name = thread.thread().name().unwrap_or("a thread").to_owned();
+            while !thread.is_finished() {
+                if until < Instant::now() {
+                    return Err(io::Error::other(format!("{name} did not end in time")));
+                }
+                thread::sleep(Duration::from_millis(2));
+            }
             thread
                 .join()
                 .map_err(|_| io::Error::other(format!("{name} panicked")))??;

@@ -15,14 +15,17 @@ use crate::endpoint::ingest::Acknowledged;
 use crate::endpoint::live;
 use crate::frame::websocket::append_text;
 use crate::limits::{
-    CLOSE_TIMEOUT, INGEST_MESSAGE_BYTES_MAX, PING_INTERVAL, PONG_TIMEOUT, VIEWER_MESSAGE_BYTES_MAX,
+    CLOSE_TIMEOUT, INGEST_MESSAGE_BYTES_MAX, MESSAGE_TIMEOUT, PING_INTERVAL, PONG_TIMEOUT,
+    READS_PER_TURN, VIEWER_MESSAGE_BYTES_MAX, VIEWER_MESSAGES_PER_TEN_SECONDS_MAX,
     WEBSOCKET_OUT_BYTES_MAX,
 };
 use crate::reject::{Reason, Reject};
 use crate::server::answer::millis;
-use crate::server::core::{Core, Watchdog};
+use crate::server::core::{Core, Held, Watchdog};
 use crate::server::driver::linger;
 use crate::server::wire::Wire;
+
+const VIEWER_MESSAGES_WINDOW_MS: u64 = 10_000;
 
 /// An empty ping; the peer's pong shows that it lives.
 const PING: &[u8] = &[0x89, 0x00];
@@ -37,12 +40,13 @@ pub(super) async fn ingest<W: Wire>(
 ) {
     let mut driver = IngestDriver {
         grant: grant.clone(),
+        held: Held::new(&core.context.counters),
         socket: Socket::new(Bounds::new(INGEST_MESSAGE_BYTES_MAX)),
         backlog: Vec::new(),
         heard_ms: core.now_ms(),
         over: false,
     };
-    driver.hear(core, rest);
+    driver.hear(core, dog, rest);
     // HTTP's deadline was longer than a ping may be late.
     dog.arm(core.now_ms() + millis(PING_INTERVAL));
     poll_fn(|cx| driver.poll(cx, core, dog, &mut wire)).await;
@@ -54,6 +58,7 @@ pub(super) async fn ingest<W: Wire>(
 
 struct IngestDriver {
     grant: Grant,
+    held: Held,
     socket: Socket,
     /// Acknowledgements and control replies the socket has not taken.
     backlog: Vec<u8>,
@@ -72,6 +77,7 @@ impl IngestDriver {
         if dog.barked(cx) && self.timed_out(core, dog) {
             return Poll::Ready(());
         }
+        let mut reads = 0;
         loop {
             match self.flush(cx, wire) {
                 Poll::Ready(Err(_)) => return Poll::Ready(()),
@@ -81,10 +87,15 @@ impl IngestDriver {
                 }
                 _ => {}
             }
+            if reads == READS_PER_TURN {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            reads += 1;
             let mut buffer = core.read_buffer.borrow_mut();
             let mut into = ReadBuf::new(&mut buffer);
             match ready!(wire.poll_read(cx, &mut into)) {
-                Ok(()) if !into.filled().is_empty() => self.hear(core, into.filled()),
+                Ok(()) if !into.filled().is_empty() => self.hear(core, dog, into.filled()),
                 _ => return Poll::Ready(()),
             }
             dog.arm_within(core.now_ms() + millis(PING_INTERVAL));
@@ -103,7 +114,7 @@ impl IngestDriver {
         Poll::Ready(Ok(()))
     }
 
-    fn hear(&mut self, core: &Core, input: &[u8]) {
+    fn hear(&mut self, core: &Core, dog: &Watchdog, input: &[u8]) {
         let context = &core.context;
         self.heard_ms = core.now_ms();
         let mut intake = context.intake.borrow_mut();
@@ -130,7 +141,19 @@ impl IngestDriver {
             });
         drop(intake);
         match heard {
-            Ok(Status::Open) => {}
+            Ok(Status::Open) => {
+                let unfinished = self.socket.unfinished();
+                if let Some(message) = unfinished {
+                    dog.arm_within(message.since_ms + millis(MESSAGE_TIMEOUT));
+                }
+                // The codec doubles what it holds as it grows.
+                if !self
+                    .held
+                    .hold(2 * unfinished.map_or(0, |message| message.bytes))
+                {
+                    self.close(core, &Reason::Busy.into());
+                }
+            }
             Ok(Status::Closed) => self.over = true,
             Err(reject) => self.close(core, &reject),
         }
@@ -162,11 +185,19 @@ impl IngestDriver {
             return false;
         }
         dog.arm(now_ms + millis(PING_INTERVAL));
-        if let Err(reject) = core.still_holds(&self.grant) {
-            self.close(core, &reject);
+        match core.renew(&self.grant) {
+            Ok(grant) => self.grant = grant,
+            Err(reject) => {
+                self.close(core, &reject);
+                return false;
+            }
+        }
+        if is_overdue(&self.socket, now_ms) {
+            self.close(core, &Reason::TooSlow.into());
             return false;
         }
         if millis(PONG_TIMEOUT) < now_ms.saturating_sub(self.heard_ms) {
+            core.context.counters.refuse(Reason::TooSlow);
             return true;
         }
         if self.backlog.is_empty() {
@@ -174,6 +205,13 @@ impl IngestDriver {
         }
         false
     }
+}
+
+/// A message has not come whole in its time.
+fn is_overdue(socket: &Socket, now_ms: u64) -> bool {
+    let limit_ms = millis(MESSAGE_TIMEOUT);
+    let unfinished = socket.unfinished();
+    unfinished.is_some_and(|message| message.since_ms + limit_ms <= now_ms)
 }
 
 /// Part of the hot path, so it writes where the socket is written from.
@@ -222,12 +260,14 @@ pub(super) async fn live<W: Wire>(
     ));
     let mut driver = ViewerDriver {
         grant: grant.clone(),
+        messages: 0,
+        since_ms: core.now_ms(),
         socket: Socket::new(Bounds::new(VIEWER_MESSAGE_BYTES_MAX)),
         viewer: viewer.clone(),
         heard_ms: core.now_ms(),
         over: false,
     };
-    if live::welcome(context, &viewer).is_err() {
+    if live::welcome(context, &viewer, grant).is_err() {
         return;
     }
     let membership = Membership {
@@ -254,6 +294,9 @@ impl Drop for Membership {
 
 struct ViewerDriver {
     grant: Grant,
+    /// Messages since then.
+    messages: u32,
+    since_ms: u64,
     socket: Socket,
     viewer: Rc<Viewer>,
     heard_ms: u64,
@@ -272,6 +315,7 @@ impl ViewerDriver {
         if dog.barked(cx) && self.timed_out(core, dog) {
             return Poll::Ready(());
         }
+        let mut reads = 0;
         loop {
             while self.viewer.has_waiting() || wire.has_unsent() {
                 match wire.poll_writable(cx) {
@@ -283,6 +327,11 @@ impl ViewerDriver {
             if self.over && !self.viewer.has_waiting() && !wire.has_unsent() {
                 return Poll::Ready(());
             }
+            if reads == READS_PER_TURN {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            reads += 1;
             let mut buffer = core.read_buffer.borrow_mut();
             let mut into = ReadBuf::new(&mut buffer);
             match ready!(wire.poll_read(cx, &mut into)) {
@@ -296,9 +345,17 @@ impl ViewerDriver {
         let (context, viewer) = (&core.context, &self.viewer);
         self.heard_ms = core.now_ms();
         let mut out = Vec::new();
+        if VIEWER_MESSAGES_WINDOW_MS < self.heard_ms.saturating_sub(self.since_ms) {
+            (self.messages, self.since_ms) = (0, self.heard_ms);
+        }
+        let messages = &mut self.messages;
         let heard = self
             .socket
             .receive(input, self.heard_ms, &mut out, |message, _| {
+                *messages += 1;
+                if VIEWER_MESSAGES_PER_TEN_SECONDS_MAX < *messages {
+                    return Err(Reason::MessageFlood.into());
+                }
                 let Message::Text(text) = message else {
                     return Ok(());
                 };
@@ -308,7 +365,11 @@ impl ViewerDriver {
             self.over = true;
         }
         match heard {
-            Ok(Status::Open) => {}
+            Ok(Status::Open) => {
+                if let Some(message) = self.socket.unfinished() {
+                    dog.arm_within(message.since_ms + millis(MESSAGE_TIMEOUT));
+                }
+            }
             Ok(Status::Closed) => self.over = true,
             // Said once: a peer that goes on like this must not put its end off.
             Err(_) if self.socket.is_closing() => {}
@@ -346,13 +407,20 @@ impl ViewerDriver {
             return false;
         }
         dog.arm(now_ms + millis(PING_INTERVAL) / 4);
-        if let Err(reject) = core.still_holds(&self.grant) {
+        if let Err(reject) = core.renew(&self.grant) {
             self.close(core, dog, reject.reason);
+            return false;
+        }
+        if is_overdue(&self.socket, now_ms) {
+            self.close(core, dog, Reason::TooSlow);
             return false;
         }
         match self.viewer.overdue(now_ms) {
             // Its socket takes nothing, so no close frame would arrive either.
-            Some(Reason::StalledViewer) => return true,
+            Some(Reason::StalledViewer) => {
+                core.context.counters.refuse(Reason::StalledViewer);
+                return true;
+            }
             Some(reason) => {
                 self.close(core, dog, reason);
                 return false;
@@ -361,6 +429,7 @@ impl ViewerDriver {
         }
         let silent_ms = now_ms.saturating_sub(self.heard_ms);
         if millis(PONG_TIMEOUT) < silent_ms && !self.viewer.has_waiting() {
+            core.context.counters.refuse(Reason::TooSlow);
             return true;
         }
         if millis(PING_INTERVAL) <= silent_ms && !self.viewer.has_waiting() {

@@ -202,6 +202,10 @@ impl Wire for Box<TlsStream<TcpStream>> {
         self.get_mut().0.finish();
     }
 
+    fn is_agreed_http2(&self) -> bool {
+        self.get_ref().1.alpn_protocol() == Some(b"h2")
+    }
+
     fn prefer_fresh(&self) {
         self.get_ref().0.prefer_fresh();
     }

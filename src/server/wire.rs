@@ -33,6 +33,11 @@ pub(super) trait Wire {
     /// Says no more: the peer sees an orderly end.
     fn finish(&mut self);
 
+    /// Both sides said HTTP/2 before its first byte (ALPN).
+    fn is_agreed_http2(&self) -> bool {
+        false
+    }
+
     /// What the kernel holds unsent is kept small: it is old by the time it is sent.
     fn prefer_fresh(&self) {}
 

@@ -6,10 +6,15 @@
     reason = "a test that panics has said what it had to say"
 )]
 
+mod agents;
 mod documents;
+mod h2;
 mod http;
+mod http2;
 mod ledger;
 mod live;
 mod support;
 mod tidy;
+mod tls;
+mod tokens;
 mod vectors;

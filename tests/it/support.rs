@@ -46,14 +46,18 @@ impl Node {
         BufReader::new(child.stdout.as_mut().unwrap())
             .read_line(&mut line)
             .unwrap();
-        let address = line.trim().strip_prefix("listening on http://").unwrap();
+        let address = line.trim().strip_prefix("listening on ").unwrap();
+        let (scheme, address) = address.split_once("://").unwrap();
+        let is_clear = scheme == "http";
         let address = address.trim_end_matches('/').parse().unwrap();
         let node = Node {
             address,
             child,
             stderr,
         };
-        eventually("readiness", || node.get("/readyz").status == 200);
+        if is_clear {
+            eventually("readiness", || node.get("/readyz").status == 200);
+        }
         node
     }
 

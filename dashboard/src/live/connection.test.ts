@@ -189,6 +189,26 @@ describe("connection", () => {
     expect(rig.socket.closed).toBe(true);
   });
 
+  it("stays away once refused, whatever phase that found it in", () => {
+    for (const enter of ["idle", "connecting", "open", "waiting"]) {
+      const rig = new Rig();
+      if (enter !== "idle") rig.connection.connect();
+      if (enter === "open") rig.welcome();
+      if (enter === "waiting") rig.socket.fails();
+      rig.connection.refuse("no");
+      expect(rig.connection.phase).toEqual({ name: "refused", why: "no" });
+      const before = rig.sockets.length;
+      rig.connection.setHidden(true);
+      rig.connection.setHidden(false);
+      vi.advanceTimersByTime(3_600_000);
+      expect(rig.sockets).toHaveLength(before);
+      expect(rig.sockets.every((socket) => socket.closed)).toBe(enter !== "waiting");
+      rig.connection.connect();
+      rig.welcome();
+      expect(rig.connection.phase.name).toBe("open");
+    }
+  });
+
   it("says impossible where there is no WebSocket", () => {
     const phases: Phase[] = [];
     const open = (): Socket => {

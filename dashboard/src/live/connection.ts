@@ -31,7 +31,14 @@ export type Phase =
   | { readonly name: "idle" }
   | { readonly name: "connecting" }
   | { readonly name: "open" }
-  | { readonly name: "waiting"; readonly until: number; readonly code: number }
+  | {
+      readonly name: "waiting";
+      readonly until: number;
+      readonly code: number;
+      /** Whether the connection that ended had been open. */
+      readonly opened: boolean;
+    }
+  | { readonly name: "refused"; readonly why: string }
   | { readonly name: "impossible"; readonly why: string };
 
 export interface Listener {
@@ -98,6 +105,15 @@ export class Connection {
     this.#watch(WELCOME_TIMEOUT_MS);
   }
 
+  /** The node says no, and will say it again: nothing is tried until `connect` is called. */
+  refuse(why: string): void {
+    if (this.#phase.name === "impossible") return;
+    const socket = this.#socket;
+    this.#drop();
+    socket?.close(CLOSE_GOING);
+    this.#enter({ name: "refused", why });
+  }
+
   /** The user's pause. A paused picture is left alone: no retry until play. */
   setPaused(paused: boolean): void {
     this.#paused = paused;
@@ -161,13 +177,12 @@ export class Connection {
   #closed(socket: Socket, code: number): void {
     if (socket !== this.#socket) return;
     this.#drop();
-    if (this.#phase.name === "open" && Date.now() - this.#openedAt >= SETTLED_MS) {
-      this.#attempts = 0;
-    }
+    const opened = this.#phase.name === "open";
+    if (opened && Date.now() - this.#openedAt >= SETTLED_MS) this.#attempts = 0;
     const delay = this.#retryMs ?? retryDelay(this.#attempts, this.#outside.random());
     this.#retryMs = null;
     this.#attempts += 1;
-    this.#enter({ name: "waiting", until: Date.now() + delay, code });
+    this.#enter({ name: "waiting", until: Date.now() + delay, code, opened });
     if (this.#flowWanted()) this.#timer = setTimeout(() => this.connect(), delay);
   }
 

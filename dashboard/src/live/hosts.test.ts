@@ -1,4 +1,5 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+import { Denied } from "./api";
 import type { HostTable } from "./hosts";
 import { Hosts } from "./hosts";
 import type { HostRow } from "./messages";
@@ -22,8 +23,8 @@ class Rig {
     await vi.advanceTimersByTimeAsync(0);
   }
 
-  async fail(): Promise<void> {
-    this.#answers.shift()?.fail(new Error("503"));
+  async fail(error = new Error("503")): Promise<void> {
+    this.#answers.shift()?.fail(error);
     await vi.advanceTimersByTimeAsync(0);
   }
 
@@ -84,6 +85,17 @@ describe("hosts", () => {
     await rig.fail();
     expect(rig.hosts.problem).toBe("503");
     await vi.advanceTimersByTimeAsync(500);
+    await rig.give(12, WEB);
+    expect([rig.hosts.problem, rig.hosts.count]).toEqual([null, 1]);
+  });
+
+  it("does not try again what was refused, until it is announced anew", async () => {
+    const rig = new Rig();
+    rig.announce(12);
+    await rig.fail(new Denied("403"));
+    await vi.advanceTimersByTimeAsync(3_600_000);
+    expect([rig.hosts.problem, rig.urls.length]).toEqual(["403", 1]);
+    rig.announce(12);
     await rig.give(12, WEB);
     expect([rig.hosts.problem, rig.hosts.count]).toEqual([null, 1]);
   });

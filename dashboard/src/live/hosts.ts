@@ -1,5 +1,6 @@
 // Names and tags by slot: fetched whole, then patched (docs/PROTOCOL.md 2.2).
 
+import { Denied } from "./api";
 import type { HostRow, HostsAt, HostsPatch } from "./messages";
 
 const RETRY_MS_FIRST = 500;
@@ -100,8 +101,11 @@ export class Hosts {
 
   #failed(error: unknown): void {
     this.problem = error instanceof Error ? error.message : String(error);
-    this.#timer = setTimeout(() => this.#fetch(), this.#retryMs);
-    this.#retryMs = Math.min(RETRY_MS_MAX, this.#retryMs * 2);
+    // Refused is refused: the next `announced` asks again.
+    if (!(error instanceof Denied)) {
+      this.#timer = setTimeout(() => this.#fetch(), this.#retryMs);
+      this.#retryMs = Math.min(RETRY_MS_MAX, this.#retryMs * 2);
+    }
     this.#changed();
   }
 

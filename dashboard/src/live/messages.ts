@@ -7,6 +7,8 @@ export interface Welcome {
   readonly boot: string;
   readonly now: number;
   readonly tick_ms: number;
+  /** By what this page is known to the node. Only a cookie can be given back: by signing out. */
+  readonly auth?: string;
 }
 export interface HostsAt {
   readonly op: "hosts";

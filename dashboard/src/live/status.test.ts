@@ -1,6 +1,6 @@
 import { describe as group, expect, it } from "vitest";
 import type { Situation } from "./status";
-import { describe, obstacleOf } from "./status";
+import { describe } from "./status";
 
 const OPEN: Situation = {
   phase: { name: "open" },
@@ -35,33 +35,27 @@ group("status", () => {
   });
 
   it("counts down to the retry and offers it now", () => {
-    const phase = { name: "waiting", until: 103_001, code: 1012 } as const;
+    const phase = { name: "waiting", until: 103_001, code: 1012, opened: true } as const;
     check({ phase }, "Reconnecting in 4 s", true);
     const status = describe({ ...OPEN, phase });
-    expect([status.canRetry, status.detail]).toEqual([true, "The server is restarting"]);
+    expect([status.retry, status.detail]).toEqual(["now", "The server is restarting"]);
     check({ phase: { ...phase, until: 99_000 } }, "Reconnecting in 0 s", true);
   });
 
   it("says paused whatever the network does, and when it was lost", () => {
     check({ paused: true, ageMs: 60_000 }, "Paused", true);
-    const phase = { name: "waiting", until: 0, code: 1006 } as const;
+    const phase = { name: "waiting", until: 0, code: 1006, opened: true } as const;
     check({ paused: true, phase }, "Paused · connection lost", true);
   });
 
   it("says what is impossible", () => {
     check({ phase: { name: "impossible", why: "it has none" } }, "No WebSocket", true);
   });
-});
 
-group("obstacleOf", () => {
-  it("tells a refusal from a dead server", async () => {
-    const of = (status: number): Promise<string | null> =>
-      obstacleOf(() => Promise.resolve({ status }));
-    expect(await of(200)).toBe(null);
-    expect(await of(401)).toContain("token");
-    expect(await of(403)).toContain("forbids");
-    expect(await of(404)).toContain("is this Tidewall?");
-    expect(await of(503)).toContain("503");
-    expect(await obstacleOf(() => Promise.reject(new Error("refused")))).toContain("not answer");
+  it("says no access even of a paused picture, and offers a try", () => {
+    const phase = { name: "refused", why: "This token may not read" } as const;
+    check({ phase, paused: true }, "No access", true);
+    const status = describe({ ...OPEN, phase });
+    expect([status.retry, status.detail]).toEqual(["try again", phase.why]);
   });
 });

@@ -11,7 +11,8 @@ export interface Status {
   readonly detail: string;
   /** The picture is not the present: grey it and say of when it is. */
   readonly grey: boolean;
-  readonly canRetry: boolean;
+  /** The label of the button that connects at once. */
+  readonly retry: "now" | "try again" | null;
 }
 
 export interface Situation {
@@ -36,6 +37,7 @@ export function describe(s: Situation): Status {
   if (s.phase.name === "impossible") {
     return status("lost", "No WebSocket", `This browser cannot connect: ${s.phase.why}`, true);
   }
+  if (s.phase.name === "refused") return refused(s.phase.why);
   if (s.paused) return paused(s);
   switch (s.phase.name) {
     case "idle":
@@ -67,14 +69,18 @@ function paused(s: Situation): Status {
   return status("still", lost ? "Paused · connection lost" : "Paused", detail, true);
 }
 
+function refused(why: string): Status {
+  return { ...status("lost", "No access", why, true), retry: "try again" };
+}
+
 function waiting(s: Situation, phase: Phase & { name: "waiting" }): Status {
   const left = Math.max(0, Math.ceil((phase.until - s.now) / 1000));
   const why = s.obstacle ?? CLOSE_WORDS[phase.code] ?? "The connection was lost";
-  return { ...status("lost", `Reconnecting in ${left} s`, why, true), canRetry: true };
+  return { ...status("lost", `Reconnecting in ${left} s`, why, true), retry: "now" };
 }
 
 function status(tone: Tone, text: string, detail: string, grey: boolean): Status {
-  return { tone, text, detail, grey, canRetry: false };
+  return { tone, text, detail, grey, retry: null };
 }
 
 function seconds(ms: number): string {
@@ -93,18 +99,3 @@ const CLOSE_WORDS: Readonly<Record<number, string>> = {
   4008: "This page was too slow to keep up",
   4029: "Too many viewers or views",
 };
-
-type Request = () => Promise<{ status: number }>;
-
-/** Why a WebSocket failed, as far as HTTP can tell: browsers hide the status of an upgrade. */
-export async function obstacleOf(request: Request): Promise<string | null> {
-  try {
-    const { status } = await request();
-    if (status === 401) return "The server wants an access token (401)";
-    if (status === 403) return "The server forbids this page to watch (403)";
-    if (status >= 500) return `The server answers ${status}`;
-    return status < 400 ? null : `The server answers ${status}: is this Tidewall?`;
-  } catch {
-    return "The server does not answer";
-  }
-}

@@ -36,7 +36,7 @@ export function App({ wall }: Props): JSX.Element {
         <MapPanel wall={wall} />
         <TopPanel wall={wall} />
         <LinesPanel wall={wall} />
-        {nobody && <Empty />}
+        {nobody && <Empty wall={wall} />}
       </main>
       <Drawer wall={wall} />
     </div>

@@ -2,19 +2,25 @@
 
 import type { JSX } from "preact";
 import { useRef, useState } from "preact/hooks";
+import { useStore } from "../state";
+import type { Props } from "./app";
 
-export function Empty(): JSX.Element {
+export function Empty({ wall }: Props): JSX.Element {
+  const tokens = useStore(wall.store, (s) => s.tokens);
   const { origin } = location;
+  const header = tokens ? `-H "Authorization: Bearer $TOKEN" ` : "";
+  const flag = tokens ? ` --token "$TOKEN"` : "";
   const curl =
-    `curl -d '{"host":"web-1","tags":{"role":"web"},"metrics":{"cpu":53.2,"memory":41}}' ` +
-    `${origin}/api/metrics`;
+    `curl ${header}${origin}/api/metrics ` +
+    `-d '{"host":"web-1","tags":{"role":"web"},"metrics":{"cpu":53.2,"memory":41}}'`;
   return (
     <section class="empty" data-testid="empty">
       <h2>Nothing is pushing yet</h2>
       <p>One line makes a host appear here:</p>
       <Line text={curl} />
       <p>This machine’s own CPU, memory, load, disk and network, every second:</p>
-      <Line text={`tidewall agent --to ${origin}`} />
+      <Line text={`tidewall agent --to ${origin}${flag}`} />
+      {tokens && <p>TOKEN stands for a token with the scope ingest.</p>}
     </section>
   );
 }

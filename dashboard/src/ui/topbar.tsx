@@ -1,6 +1,7 @@
 // Who we are, whether this is now, how many hosts are well.
 
 import type { JSX } from "preact";
+import type { Status } from "../live/status";
 import { useStore } from "../state";
 import { formatClock, formatCount } from "../util/format";
 import { Flag } from "../wire/frame";
@@ -22,6 +23,7 @@ export function TopBar({ wall }: Props): JSX.Element {
       <Connection wall={wall} />
       <Counts wall={wall} />
       <Controls wall={wall} />
+      <SignOut wall={wall} />
     </header>
   );
 }
@@ -37,9 +39,9 @@ function Connection({ wall }: Props): JSX.Element {
         {MARKS[status.tone]}
       </span>
       <span class="words">{status.text}</span>
-      {status.canRetry && (
+      {status.retry !== null && (
         <button type="button" class="small" onClick={() => wall.retryNow()}>
-          now
+          {status.retry}
         </button>
       )}
       {asOfMs !== null && (
@@ -50,19 +52,19 @@ function Connection({ wall }: Props): JSX.Element {
       {status.tone === "lost" && <span class="why">{status.detail}</span>}
       {notes !== "" && <span class="note">{notes}</span>}
       <span class="sr" role="status" aria-live="polite">
-        {SPOKEN[status.tone]}
+        {spoken(status)}
       </span>
     </div>
   );
 }
 
-/** Spoken once a change: the words with their running seconds would never stop. */
-const SPOKEN = {
-  live: "Live",
-  late: "Delayed",
-  lost: "Connection lost, reconnecting",
-  still: "Paused",
-} as const;
+const SPOKEN = { live: "Live", late: "Delayed", still: "Paused" } as const;
+
+/** Once a change: words with running seconds would never stop. */
+function spoken({ tone, text, retry }: Status): string {
+  if (tone !== "lost") return SPOKEN[tone];
+  return retry === "now" ? "Connection lost, reconnecting" : text;
+}
 
 function notesOf(flags: number, problem: string | null): string {
   const notes: string[] = [];
@@ -138,5 +140,15 @@ function Controls({ wall }: Props): JSX.Element {
         {paused ? "▶ Play" : "Ⅱ Pause"}
       </button>
     </div>
+  );
+}
+
+function SignOut({ wall }: Props): JSX.Element | null {
+  const tokens = useStore(wall.store, (s) => s.tokens);
+  if (!tokens) return null;
+  return (
+    <button type="button" class="leave" onClick={() => wall.signOut()}>
+      Sign out
+    </button>
   );
 }

@@ -149,7 +149,7 @@ impl Life {
     }
 }
 
-/// A whole request, or for WebSocket a body alone, whose numbers are overwritten in place.
+/// A whole request, or for HTTP/2 and WebSocket a body alone; its numbers are overwritten in place.
 pub(super) struct Template {
     bytes: Vec<u8>,
     time_at: usize,
@@ -167,8 +167,8 @@ const TIME_WIDTH: usize = 13;
 const SEQ_WIDTH: usize = 10;
 
 impl Template {
-    /// `head` is a POST's up to the digits of Content-Length.
-    pub(super) fn http(head: &str, host: &Host, metrics: usize) -> Self {
+    /// `head` is an HTTP/1.1 POST's up to the digits of Content-Length.
+    pub(super) fn http1(head: &str, host: &Host, metrics: usize) -> Self {
         // Without `seq`: nobody acknowledges by it here.
         let mut template = Self::body(host, metrics, false);
         let mut bytes = format!("{head}{}\r\n\r\n", template.bytes.len()).into_bytes();
@@ -176,6 +176,11 @@ impl Template {
         bytes.append(&mut template.bytes);
         template.bytes = bytes;
         template
+    }
+
+    /// A body alone; length and all else are fields.
+    pub(super) fn http2(host: &Host, metrics: usize) -> Self {
+        Self::body(host, metrics, false)
     }
 
     pub(super) fn websocket(host: &Host, metrics: usize) -> Self {
@@ -309,7 +314,7 @@ mod tests {
         for (i, host) in hosts.iter().enumerate() {
             let metrics = 1 + i % 14;
             let mut life = Life::new(host, metrics, i as u64);
-            let mut http = Template::http("POST / HTTP/1.1\r\nContent-Length: ", host, metrics);
+            let mut http = Template::http1("POST / HTTP/1.1\r\nContent-Length: ", host, metrics);
             let mut websocket = Template::websocket(host, metrics);
             for step in 0..100 {
                 life.advance(1.0);

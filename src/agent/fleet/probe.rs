@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use super::worker::{Phase, Worker};
 use crate::agent::Via;
-use crate::agent::client::{Answer, Client, Line};
+use crate::agent::answer::Answer;
+use crate::agent::client::{Client, Line};
 use crate::agent::rng::Rng;
 use crate::clock;
 
@@ -105,10 +106,11 @@ pub(super) async fn run(worker: &Worker) {
     let Phase::Run { start } = phase else {
         return;
     };
-    let line = Line {
-        via: Via::Http1,
-        ..shared.plan.line.clone()
-    };
+    let mut line = shared.plan.line.clone();
+    // A POST, as its figure says.
+    if line.via == Via::Websocket {
+        line.via = Via::Http1;
+    }
     let mut rng = Rng::seeded(shared.plan.seed ^ 0x7072_6f62);
     let mut client = None;
     let mut next = start;

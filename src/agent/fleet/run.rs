@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use tokio::time::sleep;
 
 use super::probe::us_since;
-use super::tally::{Counts, Tally, Viewing, total};
+use super::tally::{Counts, Tally, Viewing};
 use super::worker::Phase;
 use super::{Fleet, FleetError};
 use crate::agent::report::{Processor, Progress};
@@ -118,7 +118,10 @@ impl Fleet {
         if servers + viewers + frozen == 0 {
             return Err(FleetError::NoConnection {
                 target: shared.plan.line.target.clone(),
-                why: why(&merged(&self.tallies).requests.connect_failures),
+                why: why(
+                    &merged(&self.tallies).requests.connect_failures,
+                    shared.failure.get(),
+                ),
             });
         }
         let seconds = shared.origin.elapsed().as_secs_f64();
@@ -195,15 +198,15 @@ pub(super) fn merged(tallies: &[Arc<Mutex<Tally>>]) -> Tally {
     sum
 }
 
-fn why(failures: &Counts) -> String {
-    if total(failures) == 0 {
+fn why(failures: &Counts, first: Option<&String>) -> String {
+    let Some(first) = first else {
         return "no answer in time".to_owned();
-    }
+    };
     let kinds: Vec<String> = failures
         .iter()
         .map(|(kind, n)| format!("{kind} ({n})"))
         .collect();
-    kinds.join(", ")
+    format!("{}; the first: {first}", kinds.join(", "))
 }
 
 /// One line to the person who watches; the report on standard output stays clean.

@@ -6,16 +6,21 @@ use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::task::spawn_local;
 use tokio::time::sleep;
 
 use super::body::{Life, Template, roster};
+use super::http2::Trunk;
 use super::probe;
+use super::socket::Socket;
 use super::tally::{Tally, count};
 use super::worker::{Phase, Worker};
 use crate::agent::Via;
+use crate::agent::answer::Reply;
 use crate::agent::backoff::Backoff;
-use crate::agent::client::{self, ClientError, INGEST, Reply};
+use crate::agent::channel::upgrade;
+use crate::agent::client::{ClientError, INGEST};
+use crate::agent::http1::post_head;
 use crate::agent::response;
 use crate::agent::rng::Rng;
 use crate::agent::websocket::{self, AGENT_MESSAGE_BYTES_MAX, Kind, Messages};
@@ -27,8 +32,10 @@ const SENDS_PER_TURN: u32 = 64;
 
 /// All servers of one thread.
 pub(super) struct Servers {
-    worker: Rc<Worker>,
-    list: Vec<RefCell<Server>>,
+    pub(super) worker: Rc<Worker>,
+    pub(super) list: Vec<RefCell<Server>>,
+    /// By HTTP/2, what carries them; otherwise none.
+    pub(super) trunks: Vec<Trunk>,
     /// A masked WebSocket message on its way out.
     scratch: RefCell<(Vec<u8>, Rng)>,
     inflight_max: usize,
@@ -36,7 +43,7 @@ pub(super) struct Servers {
     start: Cell<Option<Instant>>,
 }
 
-struct Server {
+pub(super) struct Server {
     /// Its number among all connections.
     number: usize,
     /// When in each interval it sends.
@@ -45,27 +52,66 @@ struct Server {
     life: Life,
     moved: Instant,
     seq: u64,
-    write: Option<OwnedWriteHalf>,
-    /// What the socket did not take yet.
-    out: Vec<u8>,
+    /// Its own connection; by HTTP/2 it has none.
+    socket: Option<Rc<Socket>>,
     /// Sent and unanswered, oldest first.
-    inflight: VecDeque<Request>,
+    pub(super) inflight: VecDeque<Request>,
     /// Intended times of those that wait for an answer before them.
-    waiting: VecDeque<Instant>,
+    pub(super) waiting: VecDeque<Instant>,
+    /// By HTTP/2: waits for a free stream.
+    pub(super) queued: bool,
     /// Closed by us for a late answer.
     timed_out: bool,
 }
 
-struct Request {
-    intended: Instant,
-    sent: Instant,
+pub(super) struct Request {
+    pub(super) intended: Instant,
+    pub(super) sent: Instant,
     seq: u64,
+}
+
+impl Server {
+    /// The next reading, as it is now.
+    pub(super) fn render(&mut self, now: Instant) -> &[u8] {
+        self.seq += 1;
+        self.life.advance((now - self.moved).as_secs_f64());
+        self.moved = now;
+        self.template
+            .patch(clock::wall_ms(), self.seq, &self.life.values)
+    }
+
+    /// What was rendered last is on its way.
+    pub(super) fn sent(&mut self, intended: Instant, now: Instant, bytes: u64, tally: &mut Tally) {
+        tally.requests.sent += 1;
+        tally.requests.bytes_sent += bytes;
+        tally.lateness.record(micros(now, intended));
+        self.inflight.push_back(Request {
+            intended,
+            sent: now,
+            seq: self.seq,
+        });
+    }
+
+    /// An HTTP answer to the oldest request.
+    pub(super) fn settle(
+        &self,
+        request: &Request,
+        status: u16,
+        body: &[u8],
+        now: Instant,
+        tally: &mut Tally,
+    ) {
+        let samples = accepted(body).unwrap_or(self.life.values.len() as u64);
+        let mut digits = itoa::Buffer::new();
+        let refusal = (!(200..300).contains(&status)).then(|| digits.format(status));
+        settle(request, refusal, samples, now, tally);
+    }
 }
 
 impl Servers {
     pub(super) fn new(worker: &Rc<Worker>) -> Rc<Self> {
         let plan = &worker.shared.plan;
-        let head = client::post_head(&plan.line.target, plan.line.token.as_deref());
+        let head = post_head(&plan.line.target, plan.line.token.as_deref());
         let hosts = roster(plan.servers, plan.seed);
         let list = worker.share(plan.servers).map(|number| {
             let host = &hosts[number];
@@ -74,7 +120,8 @@ impl Servers {
                 .wrapping_add((number as u64 + 1).wrapping_mul(0x9e37_79b9));
             let template = match plan.line.via {
                 Via::Websocket => Template::websocket(host, plan.metrics),
-                Via::Http1 | Via::Http2 => Template::http(&head, host, plan.metrics),
+                Via::Http1 => Template::http1(&head, host, plan.metrics),
+                Via::Http2 => Template::http2(host, plan.metrics),
             };
             RefCell::new(Server {
                 number,
@@ -83,15 +130,20 @@ impl Servers {
                 life: Life::new(host, plan.metrics, seed),
                 moved: worker.shared.origin,
                 seq: 0,
-                write: None,
-                out: Vec::new(),
+                socket: None,
                 inflight: VecDeque::new(),
                 waiting: VecDeque::new(),
+                queued: false,
                 timed_out: false,
             })
         });
+        let list: Vec<RefCell<Server>> = list.collect();
         Rc::new(Self {
-            list: list.collect(),
+            trunks: match plan.line.via {
+                Via::Http1 | Via::Websocket => Vec::new(),
+                Via::Http2 => Trunk::for_servers(list.len()),
+            },
+            list,
             worker: worker.clone(),
             scratch: RefCell::new((Vec::new(), Rng::random())),
             inflight_max: match plan.line.via {
@@ -102,12 +154,21 @@ impl Servers {
         })
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.list.len()
+    /// Connects, and sends once it is time to.
+    pub(super) fn spawn(self: &Rc<Self>) {
+        for trunk in 0..self.trunks.len() {
+            spawn_local(self.clone().keep_trunk(trunk));
+        }
+        if self.trunks.is_empty() {
+            for own in 0..self.list.len() {
+                spawn_local(self.clone().keep(own));
+            }
+        }
+        spawn_local(self.clone().schedule());
     }
 
     /// Keeps one server connected and reads its answers.
-    pub(super) async fn keep(self: Rc<Self>, own: usize) {
+    async fn keep(self: Rc<Self>, own: usize) {
         let number = self.list[own].borrow().number;
         self.worker.turn(number).await;
         let shared = self.worker.shared.clone();
@@ -119,17 +180,16 @@ impl Servers {
                 shared.tried.fetch_add(1, Ordering::Relaxed);
             }
             let error = match connected {
-                Ok((mut read, carry)) => {
+                Ok((socket, carry)) => {
                     backoff.reset();
                     shared.servers_up.fetch_add(1, Ordering::Relaxed);
-                    let error = self.answers(own, &mut read, carry).await;
+                    let error = self.answers(own, &socket, carry).await;
                     shared.servers_up.fetch_sub(1, Ordering::Relaxed);
                     self.disconnected(own, &error);
                     error
                 }
                 Err(error) => {
-                    let mut tally = self.worker.tally();
-                    count(&mut tally.requests.connect_failures, error.kind(), 1);
+                    self.worker.count_failure(&error);
                     error
                 }
             };
@@ -141,21 +201,21 @@ impl Servers {
         &self,
         own: usize,
         number: usize,
-    ) -> Result<(OwnedReadHalf, Vec<u8>), ClientError> {
+    ) -> Result<(Rc<Socket>, Vec<u8>), ClientError> {
         let line = &self.worker.shared.plan.line;
-        let mut stream = self.worker.dial(number).await?;
+        let mut stream = self.worker.dial(number, line).await?;
         let mut carry = Vec::new();
         if line.via == Via::Websocket {
             let (path, token) = (line.target.path(INGEST), line.token.as_deref());
-            client::upgrade(&mut stream, &mut carry, &line.target, &path, token, None).await?;
+            upgrade(&mut stream, &mut carry, &line.target, &path, token, None).await?;
         }
-        let (read, write) = stream.into_split();
-        self.list[own].borrow_mut().write = Some(write);
-        Ok((read, carry))
+        let socket = Rc::new(Socket::new(stream));
+        self.list[own].borrow_mut().socket = Some(socket.clone());
+        Ok((socket, carry))
     }
 
     /// Sends on time, and what is late as soon as it can, until nothing more is due.
-    pub(super) async fn schedule(self: Rc<Self>) {
+    async fn schedule(self: Rc<Self>) {
         let mut phases = self.worker.shared.phases.clone();
         let begun = phases.wait_for(|phase| *phase != Phase::Connect).await;
         let Ok(Phase::Run { start }) = begun.map(|phase| *phase) else {
@@ -169,9 +229,9 @@ impl Servers {
     }
 
     /// Servers in the order of their offsets are one schedule that repeats: no timer per server.
-    async fn send_on_time(&self, start: Instant) {
-        let offset = |own: usize| self.list[own].borrow().offset;
-        let mut order: Vec<(Duration, usize)> = (0..self.len()).map(|i| (offset(i), i)).collect();
+    async fn send_on_time(self: &Rc<Self>, start: Instant) {
+        let offset = |(own, server): (usize, &RefCell<Server>)| (server.borrow().offset, own);
+        let mut order: Vec<(Duration, usize)> = self.list.iter().enumerate().map(offset).collect();
         order.sort_unstable();
         let mut now = Instant::now();
         let mut sends = 0u32;
@@ -199,39 +259,42 @@ impl Servers {
     }
 
     /// A server's time to send has come.
-    fn fire(&self, own: usize, due: Instant, now: Instant) {
+    fn fire(self: &Rc<Self>, own: usize, due: Instant, now: Instant) {
         let server = &mut *self.list[own].borrow_mut();
         let mut tally = self.worker.tally();
         tally.requests.intended += 1;
-        let Some(write) = &server.write else {
-            count(&mut tally.requests.lost, "not connected", 1);
-            return;
-        };
         let oldest = server.inflight.front();
-        if oldest.is_some_and(|oldest| now > oldest.sent + ANSWER_TIMEOUT) {
-            server.timed_out = true;
-            shut(write);
+        let is_late = oldest.is_some_and(|oldest| now > oldest.sent + ANSWER_TIMEOUT);
+        match (&server.socket, self.trunk(own)) {
+            (Some(socket), _) if is_late => {
+                server.timed_out = true;
+                socket.shut();
+            }
+            (Some(_), _) => {}
+            (None, Some(trunk)) if trunk.takes_readings() => {}
+            (None, _) => {
+                count(&mut tally.requests.lost, "not connected", 1);
+                return;
+            }
         }
         if server.waiting.len() == FLEET_WAITING_MAX {
             count(&mut tally.requests.lost, "overrun", 1);
             return;
         }
         server.waiting.push_back(due);
-        self.send_waiting(server, now, &mut tally);
+        match self.trunk(own) {
+            Some(trunk) => self.send_streams(trunk, own, server, now, &mut tally),
+            None => self.send_waiting(server, now, &mut tally),
+        }
     }
 
     /// Sends what is due as far as answers before it allow.
     fn send_waiting(&self, server: &mut Server, now: Instant, tally: &mut Tally) {
         while server.inflight.len() < self.inflight_max
-            && let Some(write) = &server.write
+            && let Some(socket) = server.socket.clone()
             && let Some(intended) = server.waiting.pop_front()
         {
-            server.seq += 1;
-            server.life.advance((now - server.moved).as_secs_f64());
-            server.moved = now;
-            let bytes = server
-                .template
-                .patch(clock::wall_ms(), server.seq, &server.life.values);
+            let bytes = server.render(now);
             let (scratch, rng) = &mut *self.scratch.borrow_mut();
             let bytes = match self.worker.shared.plan.line.via {
                 Via::Http1 | Via::Http2 => bytes,
@@ -241,23 +304,17 @@ impl Servers {
                     scratch
                 }
             };
-            tally.requests.sent += 1;
-            tally.requests.bytes_sent += bytes.len() as u64;
-            tally.lateness.record(micros(now, intended));
-            put(write, &mut server.out, bytes);
-            server.inflight.push_back(Request {
-                intended,
-                sent: now,
-                seq: server.seq,
-            });
+            socket.put(bytes);
+            let length = bytes.len() as u64;
+            server.sent(intended, now, length, tally);
         }
     }
 
-    async fn answers(&self, own: usize, read: &mut OwnedReadHalf, carry: Vec<u8>) -> ClientError {
+    async fn answers(&self, own: usize, socket: &Socket, carry: Vec<u8>) -> ClientError {
         let mut messages = Messages::default();
         let websocket = self.worker.shared.plan.line.via == Via::Websocket;
         self.worker
-            .listen(read, carry, |bytes| {
+            .listen(socket, carry, |bytes| {
                 let now = Instant::now();
                 let server = &mut *self.list[own].borrow_mut();
                 let mut tally = self.worker.tally();
@@ -288,11 +345,11 @@ impl Servers {
                 None => return Ok(at),
                 Some((Kind::Text, text)) => take_reply(server, text, now, tally),
                 Some((Kind::Ping, payload)) => {
-                    if let Some(write) = &server.write {
+                    if let Some(socket) = &server.socket {
                         let (scratch, rng) = &mut *self.scratch.borrow_mut();
                         scratch.clear();
                         websocket::write(scratch, Kind::Pong, payload, rng.mask());
-                        put(write, &mut server.out, scratch);
+                        socket.put(scratch);
                     }
                 }
                 Some((Kind::Close, payload)) => {
@@ -320,8 +377,7 @@ impl Servers {
         requests.reconnects += 1;
         server.inflight.clear();
         server.waiting.clear();
-        server.out.clear();
-        server.write = None;
+        server.socket = None;
         server.timed_out = false;
     }
 
@@ -380,12 +436,7 @@ fn take_answers(
             // Answered without being asked: a timeout's 408, say.
             return Err(ClientError::Closed);
         };
-        let samples = accepted(&response.body).unwrap_or(server.life.values.len() as u64);
-        let refusal = match response.status {
-            200..300 => None,
-            status => Some(itoa::Buffer::new().format(status).to_owned()),
-        };
-        settle(&request, refusal.as_deref(), samples, now, tally);
+        server.settle(&request, response.status, &response.body, now, tally);
         if !response.keep_alive {
             return Err(ClientError::Closed);
         }
@@ -433,24 +484,6 @@ fn settle(request: &Request, refusal: Option<&str>, samples: u64, now: Instant, 
 fn accepted(body: &[u8]) -> Option<u64> {
     let digits = body.strip_prefix(b"{\"accepted\":")?.strip_suffix(b"}")?;
     std::str::from_utf8(digits).ok()?.trim().parse().ok()
-}
-
-/// Writes what the socket takes and keeps the rest for the next time. An error shows in the
-/// connection's reader, too.
-pub(super) fn put(write: &OwnedWriteHalf, out: &mut Vec<u8>, bytes: &[u8]) {
-    if out.is_empty() {
-        let sent = write.try_write(bytes).unwrap_or_default();
-        out.extend_from_slice(&bytes[sent..]);
-        return;
-    }
-    out.extend_from_slice(bytes);
-    let sent = write.try_write(out).unwrap_or_default();
-    out.drain(..sent);
-}
-
-/// Ends a connection under its reader's feet.
-fn shut(write: &OwnedWriteHalf) {
-    let _ = socket2::SockRef::from(write.as_ref()).shutdown(std::net::Shutdown::Both);
 }
 
 fn micros(now: Instant, then: Instant) -> u64 {

@@ -11,6 +11,8 @@ use tungstenite::{Message, WebSocket};
 
 use super::wire::build::{frame, full, json};
 use super::*;
+use crate::agent::mock::http2::Http2Mock;
+use crate::agent::mock::tls::Front;
 use crate::agent::mock::{Mock, accept, samples};
 
 #[derive(Parser)]
@@ -20,7 +22,12 @@ struct Cli {
 }
 
 fn args(url: &str, more: &str) -> FleetArgs {
-    let line = format!("fleet --to {url} --every 100ms --for 1s {more}");
+    let time = if more.contains("--for") {
+        ""
+    } else {
+        "--for 1s"
+    };
+    let line = format!("fleet --to {url} --every 100ms {time} {more}");
     Cli::try_parse_from(line.split_ascii_whitespace())
         .unwrap()
         .args
@@ -36,7 +43,11 @@ fn report(url: &str, more: &str) -> (Value, Verdict) {
 
 fn check_clean(more: &str) {
     let mock = Mock::accepting();
-    let (report, verdict) = report(&mock.url(), more);
+    check_clean_at(&mock.url(), &mock, more);
+}
+
+fn check_clean_at(url: &str, mock: &Mock, more: &str) -> Value {
+    let (report, verdict) = report(url, more);
     assert_eq!(verdict, Verdict::Clean, "{report:#}");
     let requests = &report["requests"];
     assert_eq!(requests["intended"], 500);
@@ -50,6 +61,7 @@ fn check_clean(more: &str) {
         .map(|body| serde_json::from_str::<Value>(body).unwrap()["host"].to_string())
         .collect();
     assert_eq!(hosts.len(), 50);
+    report
 }
 
 #[test]
@@ -57,6 +69,145 @@ fn every_intended_request_is_sent_and_counted() {
     check_clean("--servers 50 --viewers 0 --metrics 7");
     check_clean("--servers 50 --viewers 0 --via websocket");
     check_clean("--servers 50 --viewers 0 --threads 3 --sources 2");
+}
+
+#[test]
+fn servers_share_streams_as_the_server_allows() {
+    let check = |streams_max: u32, threads: usize| {
+        let server = Http2Mock::with(Box::new(accept), streams_max, None);
+        let more = format!("--servers 50 --viewers 0 --via http2 --threads {threads}");
+        let report = check_clean_at(&server.mock.url(), &server.mock, &more);
+        assert_eq!(report["run"]["server_connections"], threads);
+        assert_eq!(server.connections.load(Ordering::SeqCst), threads);
+        let peak = server.streams_peak.load(Ordering::SeqCst);
+        assert!(peak <= threads * streams_max as usize, "{peak} streams");
+        assert_eq!(report["requests"]["reconnects"], 0);
+    };
+    check(100, 1);
+    check(3, 1);
+    check(1, 2);
+}
+
+#[test]
+fn a_goodbye_moves_servers_to_another_connection() {
+    let server = Http2Mock::start(Box::new(|n, body| match (n % 50, accept(n, body)) {
+        (20, (status, _, text)) => (status, "Connection: close\r\n", text),
+        (_, answer) => answer,
+    }));
+    let report = check_clean_at(
+        &server.mock.url(),
+        &server.mock,
+        "--servers 50 --viewers 0 --via http2",
+    );
+    let reconnects = report["requests"]["reconnects"].as_u64().unwrap();
+    assert!((1..=10).contains(&reconnects), "{reconnects}");
+}
+
+/// What a connection did not look at goes out by the next one.
+#[test]
+fn requests_that_were_turned_away_are_sent_again() {
+    let server = Http2Mock::with(Box::new(accept), 100, Some(1));
+    let (report, verdict) = report(&server.mock.url(), "--servers 5 --viewers 0 --via http2");
+    assert_eq!(verdict, Verdict::Clean, "{report:#}");
+    assert_eq!(report["requests"]["acknowledged"], 50);
+    assert_eq!(server.mock.bodies().len(), 49);
+    assert_eq!(server.connections.load(Ordering::SeqCst), 2);
+}
+
+/// One that takes nothing at all is not asked again at once.
+#[test]
+fn a_connection_that_never_answered_is_a_loss() {
+    let server = Http2Mock::with(Box::new(accept), 100, Some(0));
+    let (report, verdict) = report(
+        &server.mock.url(),
+        "--servers 5 --viewers 0 --via http2 --for 3s",
+    );
+    assert_eq!(verdict, Verdict::Losses, "{report:#}");
+    let requests = &report["requests"];
+    let lost = requests["lost"].as_object().unwrap();
+    assert!(lost["goaway"].as_u64() > Some(0), "{requests:#}");
+    let lost: u64 = lost.values().map(|n| n.as_u64().unwrap()).sum();
+    let acknowledged = requests["acknowledged"].as_u64().unwrap();
+    assert_eq!(acknowledged + lost, 150, "{requests:#}");
+    assert_eq!(server.mock.bodies().len() as u64, acknowledged);
+    assert_eq!(server.connections.load(Ordering::SeqCst), 2);
+}
+
+#[test]
+fn refused_and_late_streams_are_counted_as_by_http1() {
+    let server = Http2Mock::start(Box::new(|n, body| match n {
+        3 => (503, "Retry-After: 1\r\n", String::new()),
+        5 => (201, "Delay-Ms: 500\r\n", "{\"accepted\":10}".to_owned()),
+        _ => accept(n, body),
+    }));
+    let (report, verdict) = report(
+        &server.mock.url(),
+        "--servers 10 --viewers 0 --via http2 --for 2s",
+    );
+    assert_eq!(verdict, Verdict::Losses);
+    let requests = &report["requests"];
+    assert_eq!(requests["refused"]["503"], 1);
+    assert_eq!(requests["acknowledged"], 199, "{requests:#}");
+    // Of that server's next four, each waited for it.
+    assert!(requests["answer"]["max_ms"].as_f64().unwrap() > 490.0);
+    assert_eq!(requests["answer"]["count"], 200);
+}
+
+#[test]
+fn a_fleet_goes_through_tls() {
+    let file = std::env::temp_dir().join(format!("tidewall-fleet-ca-{}", std::process::id()));
+    let check = |mock: &Mock, protocol: &str, more: &str| {
+        let front = Front::of(mock.address, protocol);
+        std::fs::write(&file, &front.certificate).unwrap();
+        let ca = file.display();
+        check_clean_at(
+            &front.url(),
+            mock,
+            &format!("--servers 50 --viewers 0 --ca {ca} {more}"),
+        );
+    };
+    check(&Mock::accepting(), "http/1.1", "");
+    check(
+        &Mock::accepting(),
+        "http/1.1",
+        "--via websocket --threads 2",
+    );
+    check(
+        &Http2Mock::start(Box::new(accept)).mock,
+        "h2",
+        "--via http2",
+    );
+    let mock = live_mock(false);
+    let front = Front::of(mock.address, "http/1.1");
+    std::fs::write(&file, &front.certificate).unwrap();
+    let more = format!(
+        "--servers 2 --viewers 3 --frozen-viewers 1 --ca {}",
+        file.display()
+    );
+    let (report, verdict) = report(&front.url(), &more);
+    assert_eq!(verdict, Verdict::Clean, "{report:#}");
+    assert_eq!(report["viewers"]["frozen_connected"], 1);
+    std::fs::remove_file(&file).unwrap();
+}
+
+#[test]
+fn the_token_goes_with_every_request() {
+    let mock = live_mock(false);
+    for via in ["http1", "websocket"] {
+        let more = format!("--servers 2 --viewers 1 --frozen-viewers 1 --token s3cret --via {via}");
+        let (report, verdict) = report(&mock.url(), &more);
+        assert_eq!(verdict, Verdict::Clean, "{report:#}");
+    }
+    let heads = mock.heads();
+    for part in ["POST /api/metrics", "GET /api/metrics", "GET /api/live"] {
+        assert!(heads.iter().any(|head| head.starts_with(part)), "{part}");
+    }
+    for head in heads {
+        assert!(
+            head.contains("\r\nAuthorization: Bearer s3cret\r\n"),
+            "{head}"
+        );
+    }
 }
 
 #[test]
@@ -199,7 +350,7 @@ fn a_missed_frame_is_a_gap_and_heals() {
 fn a_background_fleet_sends_until_dropped() {
     let mock = Mock::accepting();
     let target = Target::parse(&mock.url()).unwrap();
-    let fleet = spawn_background(target, None, 5, Duration::from_millis(50)).unwrap();
+    let fleet = spawn_background(target, None, 5, Duration::from_millis(50), None).unwrap();
     mock.wait_for(20);
     assert!(fleet.is_running());
     drop(fleet);
@@ -213,7 +364,6 @@ fn a_background_fleet_sends_until_dropped() {
 fn what_cannot_run_says_why() {
     let fail = |url: &str, more: &str| measure(&args(url, more)).err().unwrap();
     let url = "http://127.0.0.1:1";
-    assert_eq!(fail(url, "--via http2").exit_code(), 2);
     assert!(matches!(
         fail(url, "--servers 0 --viewers 0"),
         FleetError::Nothing
@@ -224,6 +374,17 @@ fn what_cannot_run_says_why() {
     ));
     let away = fail(url, "--servers 2 --viewers 1").to_string();
     assert!(away.contains("connection refused (3)"), "{away}");
+    assert_eq!(
+        fail("https://127.0.0.1:1", "--ca /no-such-file").exit_code(),
+        2
+    );
+    let front = Front::of("127.0.0.1:1".parse().unwrap(), "http/1.1");
+    let untrusted = fail(&front.url(), "--servers 1 --viewers 1").to_string();
+    assert!(
+        untrusted.contains("certificate not trusted (2)"),
+        "{untrusted}"
+    );
+    assert!(untrusted.contains("--ca FILE"), "{untrusted}");
     assert!(Cli::try_parse_from(["fleet", "--to", url, "--metrics", "0"]).is_err());
     assert!(Cli::try_parse_from(["fleet", "--to", url, "--ramp", "0"]).is_err());
 }
@@ -238,4 +399,5 @@ fn many_connections_spread_over_sources() {
         .collect();
     assert_eq!(two, ["127.0.0.1", "127.0.0.2"]);
     assert_eq!(sources("--sources 3").len(), 3);
+    assert!(sources("--servers 65000 --via http2").is_empty());
 }

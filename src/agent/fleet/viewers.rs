@@ -4,17 +4,20 @@ use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
-use tokio::net::tcp::OwnedReadHalf;
 use tokio::time::sleep;
 
-use super::servers::put;
+use super::socket::Socket;
 use super::tally::count;
 use super::viewer::{Records, Viewer, subscriptions};
 use super::worker::{Phase, Worker};
+use crate::agent::Via;
 use crate::agent::backoff::Backoff;
-use crate::agent::client::{self, ClientError};
+use crate::agent::channel::upgrade;
+use crate::agent::client::{ClientError, Line};
 use crate::agent::rng::Rng;
+use crate::agent::stream::Stream;
 use crate::agent::websocket::{self, Kind, Messages, VIEWER_MESSAGE_BYTES_MAX};
 use crate::limits::READ_BUFFER_BYTES;
 
@@ -51,8 +54,7 @@ pub(super) async fn keep(worker: Rc<Worker>, own: usize, n: usize) {
                 (error, asked)
             }
             Err(error) => {
-                let mut tally = worker.tally();
-                count(&mut tally.requests.connect_failures, error.kind(), 1);
+                worker.count_failure(&error);
                 (error, None)
             }
         };
@@ -66,13 +68,17 @@ async fn connect(
     worker: &Worker,
     n: usize,
     rng: &mut Rng,
-) -> Result<(TcpStream, Vec<u8>), ClientError> {
-    let line = &worker.shared.plan.line;
-    let mut stream = worker.dial(n).await?;
+) -> Result<(Stream, Vec<u8>), ClientError> {
+    // Whatever the servers speak.
+    let line = Line {
+        via: Via::Websocket,
+        ..worker.shared.plan.line.clone()
+    };
+    let mut stream = worker.dial(n, &line).await?;
     let mut carry = Vec::new();
     let (path, token) = (line.target.path(PATH), line.token.as_deref());
     let protocol = Some(PROTOCOL);
-    client::upgrade(
+    upgrade(
         &mut stream,
         &mut carry,
         &line.target,
@@ -85,7 +91,8 @@ async fn connect(
     for text in subscriptions() {
         websocket::write(&mut out, Kind::Text, text.as_bytes(), rng.mask());
     }
-    tokio::io::AsyncWriteExt::write_all(&mut stream, &out).await?;
+    stream.write_all(&out).await?;
+    stream.flush().await?;
     Ok((stream, carry))
 }
 
@@ -93,16 +100,16 @@ async fn connect(
 async fn watch(
     worker: &Worker,
     own: usize,
-    stream: TcpStream,
+    stream: Stream,
     carry: Vec<u8>,
     rng: &mut Rng,
 ) -> (ClientError, Option<Duration>) {
-    let (mut read, write): (OwnedReadHalf, _) = stream.into_split();
+    let socket = Socket::new(stream);
     let mut viewer = Viewer::new();
     let mut messages = Messages::default();
-    let (mut out, mut scratch) = (Vec::new(), Vec::new());
+    let mut scratch = Vec::new();
     let error = worker
-        .listen(&mut read, carry, |bytes| {
+        .listen(&socket, carry, |bytes| {
             let now = Instant::now();
             let mut tally = worker.tally();
             let records = &mut Records {
@@ -142,7 +149,7 @@ async fn watch(
                 websocket::write(&mut scratch, Kind::Text, text.as_bytes(), rng.mask());
             }
             if !scratch.is_empty() {
-                put(&write, &mut out, &scratch);
+                socket.put(&scratch);
             }
             Ok(at)
         })
@@ -157,21 +164,17 @@ pub(super) async fn freeze(worker: Rc<Worker>, n: usize) {
     worker.shared.tried.fetch_add(1, Ordering::Relaxed);
     let stream = match connected {
         Ok((stream, _)) => stream,
-        Err(error) => {
-            let mut tally = worker.tally();
-            count(&mut tally.requests.connect_failures, error.kind(), 1);
-            return;
-        }
+        Err(error) => return worker.count_failure(&error),
     };
     worker.tally().frozen_connected += 1;
     // Failing leaves the kernel's default: it freezes a little later.
-    let _ = socket2::SockRef::from(&stream).set_recv_buffer_size(FROZEN_RECEIVE_BUFFER_BYTES);
+    let _ = socket2::SockRef::from(stream.tcp()).set_recv_buffer_size(FROZEN_RECEIVE_BUFFER_BYTES);
     let mut phases = worker.shared.phases.clone();
     let ended = phases
         .wait_for(|phase| matches!(phase, Phase::Drain | Phase::Stop))
         .await;
     drop(ended);
-    if is_closed(&stream).await {
+    if is_closed(stream.tcp()).await {
         worker.tally().frozen_closed += 1;
     }
 }

@@ -3,26 +3,26 @@
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Poll, ready};
 use std::time::{Duration, Instant};
 
-use tokio::io::{AsyncRead, ReadBuf};
-use tokio::net::TcpStream;
-use tokio::net::tcp::OwnedReadHalf;
+use tokio::io::ReadBuf;
 use tokio::sync::watch;
 use tokio::task::spawn_local;
 
 use super::probe::{self, ProbeLog};
 use super::servers::Servers;
-use super::tally::Tally;
+use super::socket::Socket;
+use super::tally::{Tally, count};
 use super::viewers;
-use crate::agent::client::{self, ClientError, Line};
+use crate::agent::Via;
+use crate::agent::client::{ClientError, Line};
+use crate::agent::stream::{self, Stream};
 use crate::agent::websocket::VIEWER_MESSAGE_BYTES_MAX;
-use crate::limits::READ_BUFFER_BYTES;
+use crate::limits::{FLEET_SERVERS_PER_CONNECTION, READ_BUFFER_BYTES};
 
 /// What every thread of the fleet does next; only ever goes forward.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,7 +56,23 @@ pub(crate) struct Plan {
 
 impl Plan {
     pub(crate) fn connections(&self) -> usize {
-        self.servers + self.viewers + self.frozen
+        self.server_connections() + self.viewers + self.frozen
+    }
+
+    /// By HTTP/2, servers of one thread share them.
+    pub(crate) fn server_connections(&self) -> usize {
+        if self.line.via != Via::Http2 {
+            return self.servers;
+        }
+        (0..self.threads)
+            .map(|thread| self.share(thread, self.servers).len())
+            .map(|servers| servers.div_ceil(FLEET_SERVERS_PER_CONNECTION))
+            .sum()
+    }
+
+    /// A thread's part of things numbered 0..n.
+    fn share(&self, thread: usize, n: usize) -> impl ExactSizeIterator<Item = usize> + use<> {
+        (thread..n).step_by(self.threads)
     }
 
     /// Time to open them all.
@@ -79,6 +95,8 @@ pub(super) struct Shared {
     pub(super) tried: AtomicUsize,
     pub(super) servers_up: AtomicUsize,
     pub(super) viewers_up: AtomicUsize,
+    /// The first connection that did not come about, in full words.
+    pub(super) failure: OnceLock<String>,
 }
 
 /// One thread's own.
@@ -114,18 +132,14 @@ impl Worker {
     async fn work(self: Rc<Self>) {
         let plan = &self.shared.plan;
         let servers = Servers::new(&self);
-        for own in 0..servers.len() {
-            spawn_local(servers.clone().keep(own));
-        }
-        spawn_local(servers.clone().schedule());
+        servers.spawn();
+        let before = plan.server_connections();
         for (own, n) in self.share(plan.viewers).enumerate() {
-            spawn_local(viewers::keep(self.clone(), own, plan.servers + n));
+            spawn_local(viewers::keep(self.clone(), own, before + n));
         }
         for n in self.share(plan.frozen) {
-            spawn_local(viewers::freeze(
-                self.clone(),
-                plan.servers + plan.viewers + n,
-            ));
+            let number = before + plan.viewers + n;
+            spawn_local(viewers::freeze(self.clone(), number));
         }
         if self.index == 0 && plan.viewers > 0 {
             let worker = self.clone();
@@ -138,8 +152,8 @@ impl Worker {
     }
 
     /// This thread's part of things numbered 0..n.
-    pub(super) fn share(&self, n: usize) -> impl Iterator<Item = usize> + use<> {
-        (self.index..n).step_by(self.shared.plan.threads)
+    pub(super) fn share(&self, n: usize) -> impl ExactSizeIterator<Item = usize> + use<> {
+        self.shared.plan.share(self.index, n)
     }
 
     pub(super) fn tally(&self) -> MutexGuard<'_, Tally> {
@@ -169,17 +183,25 @@ impl Worker {
         tokio::time::sleep_until((self.shared.origin + wait).into()).await;
     }
 
-    pub(super) async fn dial(&self, n: usize) -> Result<TcpStream, ClientError> {
+    /// Connection `n`, to speak what the line says.
+    pub(super) async fn dial(&self, n: usize, line: &Line) -> Result<Stream, ClientError> {
         let sources = &self.shared.plan.sources;
         let source = (!sources.is_empty()).then(|| sources[n % sources.len()]);
-        client::dial_address(self.shared.plan.address, source).await
+        let tcp = stream::dial_address(self.shared.plan.address, source).await?;
+        Stream::over(tcp, line).await
+    }
+
+    pub(super) fn count_failure(&self, error: &ClientError) {
+        let mut tally = self.tally();
+        count(&mut tally.requests.connect_failures, error.kind(), 1);
+        self.shared.failure.get_or_init(|| error.to_string());
     }
 
     /// Reads until the connection ends. `handle` gets all that is there and says how much of it it
     /// is done with; it runs in the same poll as the read.
     pub(super) async fn listen(
         &self,
-        read: &mut OwnedReadHalf,
+        socket: &Socket,
         mut carry: Vec<u8>,
         mut handle: impl FnMut(&[u8]) -> Result<usize, ClientError>,
     ) -> ClientError {
@@ -196,7 +218,7 @@ impl Worker {
                     0
                 } else {
                     let mut space = ReadBuf::new(room);
-                    ready!(Pin::new(&mut *read).poll_read(cx, &mut space))?;
+                    ready!(socket.poll_read(cx, &mut space))?;
                     match space.filled().len() {
                         0 => return Poll::Ready(Err(ClientError::Closed)),
                         count => count,

@@ -17,8 +17,9 @@ use crate::clock::{Clock, Now};
 use crate::endpoint::Shared;
 use crate::endpoint::ingest::Intake;
 use crate::limits::{
-    HEAD_TIMEOUT, IDLE_TIMEOUT, PING_INTERVAL, PIPELINE_OUT_BYTES_MAX, QUESTIONS_MAX,
-    RING_CAPACITY, WRITE_STALL_TIMEOUT,
+    HEAD_TIMEOUT, IDLE_TIMEOUT, MESSAGE_TIMEOUT, PING_INTERVAL, PIPELINE_OUT_BYTES_MAX,
+    QUESTIONS_MAX, RING_CAPACITY, VIEWER_MESSAGES_PER_TEN_SECONDS_MAX, WRITE_BYTES_PER_STALL_MIN,
+    WRITE_STALL_TIMEOUT,
 };
 use crate::ring::{Consumer, ring};
 
@@ -32,13 +33,13 @@ const UPGRADE: &str = "GET /api/metrics HTTP/1.1\r\nHost: x\r\nConnection: Upgra
 /// Small, so that answers of a few KiB wait on our side.
 const SOCKET_BYTES: usize = 4 * 1024;
 
-struct Rig {
-    core: Rc<Core>,
+pub(in crate::server) struct Rig {
+    pub(in crate::server) core: Rc<Core>,
     questions: Receiver<Question>,
     _ring: Consumer,
 }
 
-fn test(life: impl AsyncFnOnce(Rig)) {
+pub(in crate::server) fn test(life: impl AsyncFnOnce(Rig)) {
     let mut builder = tokio::runtime::Builder::new_current_thread();
     let runtime = builder
         .enable_all()
@@ -48,7 +49,7 @@ fn test(life: impl AsyncFnOnce(Rig)) {
 }
 
 /// Gives tasks and sockets of this thread their turns until nothing is left to do.
-async fn settle() {
+pub(in crate::server) async fn settle() {
     for _ in 0..200 {
         yield_now().await;
     }
@@ -94,7 +95,7 @@ impl Rig {
     }
 
     /// A client of a connection that this core serves.
-    async fn connect(&self) -> TcpStream {
+    pub(in crate::server) async fn connect(&self) -> TcpStream {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let socket = TcpSocket::new_v4().unwrap();
         socket.set_recv_buffer_size(SOCKET_BYTES as u32).unwrap();
@@ -109,7 +110,7 @@ impl Rig {
     }
 
     /// Time passes, and the sweep sees who is late.
-    async fn wait(&self, time: Duration) {
+    pub(in crate::server) async fn wait(&self, time: Duration) {
         let mut now = self.core.context.coarse.get();
         now.mono_ms += crate::server::answer::millis(time);
         self.core.context.coarse.set(now);
@@ -121,13 +122,13 @@ impl Rig {
         settle().await;
     }
 
-    fn stop(&self) {
+    pub(in crate::server) fn stop(&self) {
         self.core.draining.set(true);
         self.core.wake_all();
     }
 
     /// Answers the next question with `bytes` bytes; false when there is none.
-    fn answer(&self, bytes: usize) -> bool {
+    pub(in crate::server) fn answer(&self, bytes: usize) -> bool {
         let body = Bytes::from(vec![b'x'; bytes]);
         match self.questions.try_recv() {
             Ok(Question::Hosts { reply }) => reply.send(Answer::Hosts { epoch: 1, body }).is_ok(),
@@ -143,7 +144,7 @@ async fn send(client: &mut TcpStream, text: impl AsRef<[u8]>) {
 }
 
 /// All there is to read until the peer closes.
-async fn rest(client: &mut TcpStream) -> String {
+pub(in crate::server) async fn rest(client: &mut TcpStream) -> String {
     let mut bytes = Vec::new();
     client.read_to_end(&mut bytes).await.unwrap();
     String::from_utf8_lossy(&bytes).into_owned()
@@ -324,6 +325,107 @@ fn a_silent_stream_is_pinged() {
         let mut bytes = vec![0; 1024];
         let n = client.read(&mut bytes).await.unwrap();
         assert!(bytes[..n].ends_with(b"\r\n\r\n\x89\x00"), "no ping");
+    });
+}
+
+/// A masked frame with a mask of zeros.
+fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+    let length = u8::try_from(payload.len()).unwrap();
+    [&[first, 0x80 | length, 0, 0, 0, 0], payload].concat()
+}
+
+/// Any byte counted as a sign of life, so a message could be held in the making for ever.
+#[test]
+fn a_message_that_does_not_end_has_a_deadline() {
+    for path in ["metrics", "live"] {
+        test(async |rig| {
+            let mut client = rig.connect().await;
+            send(&mut client, UPGRADE.replace("metrics", path)).await;
+            let message = frame(0x81, b"[1,2,3,4]");
+            send(&mut client, &message[..8]).await;
+            rig.wait(MESSAGE_TIMEOUT / 2).await;
+            send(&mut client, &message[8..9]).await;
+            rig.wait(MESSAGE_TIMEOUT / 2).await;
+            assert_eq!(rig.core.context.counters.refused(Reason::TooSlow), 1);
+            rig.wait(crate::limits::CLOSE_TIMEOUT).await;
+            rig.wait(crate::limits::LINGER_TIMEOUT).await;
+            assert_eq!(rig.core.connections(), 0, "{path}");
+        });
+    }
+}
+
+#[test]
+fn a_viewer_s_messages_are_bounded() {
+    test(async |rig| {
+        let mut client = rig.connect().await;
+        send(&mut client, UPGRADE.replace("metrics", "live")).await;
+        // The dialect without a subprotocol hears nothing, so nothing is answered.
+        let message = frame(0x81, b"{}");
+        let most = usize::try_from(VIEWER_MESSAGES_PER_TEN_SECONDS_MAX).unwrap();
+        for _ in 0..4 {
+            send(&mut client, message.repeat(most / 4)).await;
+        }
+        let flooded = || rig.core.context.counters.refused(Reason::MessageFlood);
+        assert_eq!(flooded(), 0);
+        send(&mut client, &message).await;
+        assert_eq!(flooded(), 1);
+    });
+    test(async |rig| {
+        let mut client = rig.connect().await;
+        send(&mut client, UPGRADE.replace("metrics", "live")).await;
+        let most = usize::try_from(VIEWER_MESSAGES_PER_TEN_SECONDS_MAX).unwrap();
+        for _ in 0..3 {
+            send(&mut client, frame(0x81, b"{}").repeat(most / 2)).await;
+            rig.wait(Duration::from_millis(5_001)).await;
+        }
+        assert_eq!(rig.core.context.counters.refused(Reason::MessageFlood), 0);
+    });
+}
+
+/// Reading a byte now and then put the deadline off each time.
+#[test]
+fn a_reader_keeps_pace_or_is_closed() {
+    let size = 40 * usize::try_from(WRITE_BYTES_PER_STALL_MIN).unwrap();
+    for (each, good) in [(32 * 1024, true), (512, false)] {
+        test(async |rig| {
+            let mut client = rig.connect().await;
+            send(&mut client, HOSTS).await;
+            assert!(rig.answer(size));
+            settle().await;
+            let (mut got, mut buffer) = (0, vec![0; each]);
+            for _ in 0..40 {
+                got += client.read(&mut buffer).await.unwrap_or(0);
+                settle().await;
+                rig.wait(WRITE_STALL_TIMEOUT).await;
+            }
+            assert_eq!(size < got, good, "{each} bytes at a time: {got}");
+        });
+    }
+}
+
+/// Those who hold all that a core may hold must not shut out agents, whose bodies are small.
+#[test]
+fn small_bodies_pass_where_large_ones_wait() {
+    test(async |rig| {
+        let counters = &rig.core.context.counters;
+        let mut large = Held::new(counters);
+        let all = usize::try_from(CARRY_BYTES_MAX).unwrap();
+        assert!(large.hold(all));
+        let (mut small, mut other) = (Held::new(counters), Held::new(counters));
+        assert!(small.hold(CARRY_SMALL_BODY_BYTES));
+        assert!(!other.hold(CARRY_SMALL_BODY_BYTES + 1) && !large.hold(all));
+        drop(other);
+        let more = usize::try_from(CARRY_SMALL_BYTES_MAX).unwrap();
+        assert!(large.hold(all - CARRY_SMALL_BODY_BYTES), "the bound itself");
+        let _full = {
+            let mut full = Held::new(counters);
+            full.hold(more);
+            full
+        };
+        assert!(small.hold(CARRY_SMALL_BODY_BYTES), "at its bound");
+        assert!(!small.hold(CARRY_SMALL_BODY_BYTES + 1));
+        drop((large, small));
+        assert_eq!(counters.carry_bytes.get(), CARRY_SMALL_BYTES_MAX);
     });
 }
 

@@ -4,7 +4,7 @@ use crate::connection::head::{Method, Request};
 use crate::connection::respond::{self, Manner};
 use crate::connection::websocket;
 use crate::endpoint::{Reply, Response};
-use crate::limits::REQUESTS_PER_CONNECTION_MAX;
+use crate::limits::{COPIED_BODY_BYTES_MAX, REQUESTS_PER_CONNECTION_MAX};
 use crate::observe::Protocol;
 use crate::reject::Reject;
 use crate::route;
@@ -99,8 +99,12 @@ impl HttpDriver {
             date: &date,
         };
         respond::head(out, &head, manner);
-        if !manner.head_only && response.status != 304 {
+        if manner.head_only || response.status == 304 {
+        } else if response.body.len() <= COPIED_BODY_BYTES_MAX {
             out.extend_from_slice(&response.body);
+        } else {
+            // Nothing is written behind it before it is gone: see `is_clogged`.
+            self.tail = response.body.clone();
         }
     }
 }

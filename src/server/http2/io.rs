@@ -5,12 +5,12 @@ use std::cell::{Cell, RefCell};
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context as Waiting, Poll};
+use std::task::{Context as Waiting, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::connection::http2::Meter;
-use crate::limits::HTTP2_TURN_BYTES;
+use crate::limits::{HTTP2_TURN_BYTES, LINGER_BYTES_MAX};
 
 /// What the connection's driver and the socket under h2 both see.
 #[derive(Default)]
@@ -19,6 +19,8 @@ pub(super) struct Gate {
     /// Bytes that may still be read in this turn.
     left: Cell<usize>,
     pub(super) flooded: Cell<bool>,
+    /// h2 has said all it will; the peer may still be reading it.
+    pub(super) lingers: Cell<bool>,
     pub(super) heard_ms: Cell<u64>,
     pub(super) now_ms: Cell<u64>,
 }
@@ -46,19 +48,19 @@ pub(super) struct Gated<S> {
     before: Vec<u8>,
     at: usize,
     gate: Rc<Gate>,
+    /// Bytes that are still read and forgotten after our last word.
+    linger: usize,
 }
-
-/// The preface is no frame.
-const PREFACE_BYTES: usize = 24;
 
 impl<S> Gated<S> {
     pub(super) fn new(socket: S, before: Vec<u8>, gate: Rc<Gate>) -> Self {
-        gate.heard(before.get(PREFACE_BYTES..).unwrap_or_default());
+        gate.heard(&before);
         Self {
             socket,
             before,
             at: 0,
             gate,
+            linger: LINGER_BYTES_MAX,
         }
     }
 }
@@ -94,7 +96,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Gated<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Gated<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Gated<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Waiting<'_>,
@@ -122,8 +124,23 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Gated<S> {
         Pin::new(&mut self.socket).poll_flush(cx)
     }
 
+    /// Closes in the order that keeps our last words readable: FIN, then read and forget, so that
+    /// no unread byte turns the close into a reset. The driver bounds the time.
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Waiting<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_shutdown(cx)
+        if !self.gate.lingers.get() {
+            ready!(Pin::new(&mut self.socket).poll_shutdown(cx))?;
+            self.gate.lingers.set(true);
+        }
+        while 0 < self.linger {
+            let mut some = [0; 4096];
+            let mut into = ReadBuf::new(&mut some);
+            let read = ready!(Pin::new(&mut self.socket).poll_read(cx, &mut into));
+            if read.is_err() || into.filled().is_empty() {
+                break;
+            }
+            self.linger = self.linger.saturating_sub(into.filled().len());
+        }
+        Poll::Ready(Ok(()))
     }
 }
 

@@ -23,7 +23,7 @@ use crate::limits::{
     HTTP2_HEADER_LIST_BYTES_MAX, HTTP2_HEADER_TABLE_BYTES, HTTP2_LOCAL_RESETS_MAX,
     HTTP2_PENDING_RESETS_MAX, HTTP2_RESET_WINDOW, HTTP2_RESETS_MAX, HTTP2_SEND_BUFFER_BYTES,
     HTTP2_SMALL_DATA_BUDGET, HTTP2_STALLS_MAX, HTTP2_STREAM_WINDOW_BYTES, HTTP2_STREAMS_MAX,
-    IDLE_TIMEOUT, REQUESTS_PER_CONNECTION_MAX,
+    IDLE_TIMEOUT, LINGER_TIMEOUT, REQUESTS_PER_CONNECTION_MAX,
 };
 use crate::reject::Reason;
 use crate::server::answer::millis;
@@ -50,6 +50,7 @@ where
         streams: Rc::new(Streams::default()),
         accepted: 0,
         ending: false,
+        lingers: false,
     };
     dog.arm(core.now_ms() + millis(IDLE_TIMEOUT));
     // Each stream that brings samples holds a stop up by a watchdog of its own.
@@ -148,6 +149,8 @@ struct Driver<S> {
     accepted: u32,
     /// A GOAWAY was said.
     ending: bool,
+    /// All was said.
+    lingers: bool,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
@@ -160,15 +163,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             let accepted = match self.connection.poll_accept(cx) {
                 Poll::Ready(Some(Ok(accepted))) => accepted,
                 Poll::Ready(Some(Err(error))) => {
-                    count(core, &error);
-                    // Once more: h2 says its GOAWAY.
-                    continue;
+                    // Final: h2 has said its GOAWAY by now, and would say the error for ever.
+                    if !self.ending {
+                        count(core, &error);
+                    }
+                    return Poll::Ready(());
                 }
                 Poll::Ready(None) => return Poll::Ready(()),
                 Poll::Pending if self.must_end() => {
                     self.end(core, dog, Code::ENHANCE_YOUR_CALM);
                     core.context.counters.refuse(Reason::Http2Flood);
                     continue;
+                }
+                Poll::Pending if self.gate.lingers.get() && !self.lingers => {
+                    (self.ending, self.lingers) = (true, true);
+                    dog.arm(core.now_ms() + millis(LINGER_TIMEOUT));
+                    break;
                 }
                 Poll::Pending => break,
             };
@@ -212,9 +222,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             return dog.is_due(now_ms);
         }
         if core.says_bye() {
-            // Viewers hear their farewell; what is left of the connection after that is dropped.
+            // Viewers say farewell and wait for the answer; then what is left is dropped.
             self.ending = true;
-            dog.arm(now_ms + millis(CLOSE_TIMEOUT));
+            dog.arm(now_ms + millis(CLOSE_TIMEOUT) * 3 / 2);
             return false;
         }
         if core.is_stopping() {
@@ -244,3 +254,6 @@ fn count(core: &Core, error: &h2::Error) {
     };
     core.context.counters.refuse(reason);
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,7 +2,7 @@
 
 use std::future::poll_fn;
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Poll, ready};
 
 use bytes::Bytes;
 use h2::server::SendResponse;
@@ -10,18 +10,19 @@ use h2::{Reason as Code, RecvStream, SendStream};
 use http::HeaderMap;
 use http::request::Parts;
 
-use crate::connection::head::{Method, Request};
+use crate::connection::head::{Framing, Method, Request};
 use crate::connection::http2::{self as head, FIELDS};
 use crate::endpoint::{Reply, Response, query};
 use crate::limits::{
-    BODY_BYTES_MAX, BODY_BYTES_PER_SECOND_MIN, BODY_GRACE, BODY_TIMEOUT, CARRY_BYTES_MAX,
-    HTTP2_SEND_BUFFER_BYTES, HTTP2_SMALL_ANSWER_BYTES, WRITE_STALL_TIMEOUT,
+    BODY_BYTES_MAX, BODY_BYTES_PER_SECOND_MIN, BODY_GRACE, BODY_TIMEOUT, COPIED_BODY_BYTES_MAX,
+    HTTP2_SEND_BUFFER_BYTES, HTTP2_SMALL_ANSWER_BYTES, LINGER_BYTES_MAX, LINGER_TIMEOUT,
+    LOGIN_BYTES_MAX, WRITE_BYTES_PER_STALL_MIN, WRITE_STALL_TIMEOUT,
 };
 use crate::observe::Protocol;
 use crate::reject::{Reason, Reject};
-use crate::route;
+use crate::route::{self, Endpoint};
 use crate::server::answer::{Fields, Outcome, call, extra_fields, judge, millis, refusal};
-use crate::server::core::{Core, Watchdog};
+use crate::server::core::{Core, Held, Watchdog};
 use crate::server::http2::Streams;
 use crate::server::http2::wire::StreamWire;
 use crate::server::sockets;
@@ -46,6 +47,8 @@ pub(super) async fn live(
         body,
         respond,
         dog: None,
+        sent: 0,
+        sent_before: None,
     };
     match stream.run(parts).await {
         Ok(None) => streams.answered(),
@@ -74,6 +77,9 @@ struct Stream {
     respond: SendResponse<Bytes>,
     /// Had from the first wait on: most streams never wait.
     dog: Option<Watchdog>,
+    /// Bytes of the answer that were handed on, and how many when the deadline was set.
+    sent: u64,
+    sent_before: Option<u64>,
 }
 
 /// What an answer needs to know of its request.
@@ -90,18 +96,17 @@ impl Stream {
             extra: Vec::new(),
         };
         let mut allow = "";
-        let body = match self.look(&parts, &mut allow) {
-            Ok(true) => {
+        let body = match self.look(&parts, &mut asker, &mut allow) {
+            Ok(0) => Ok(Bytes::new()),
+            Ok(most) => {
                 // What waits for its body keeps no fields but those that are looked at.
                 compact(&mut parts);
-                self.collect(&parts).await?
+                self.collect(&parts, most).await?
             }
-            Ok(false) => Ok(Bytes::new()),
             Err(reject) => Err(reject),
         };
         let outcome = body.and_then(|body| {
             let request = head::request(&parts)?;
-            asker.extra = extra_fields(&core, &request);
             let outcome = call(&core, &request, &body, Protocol::Http2)?;
             check_handshake(&request, outcome)
         });
@@ -112,31 +117,72 @@ impl Stream {
                 return self.open(outcome).map(Some);
             }
             Ok(outcome) => outcome.into_response(),
-            Err(reject) => refusal(&core, &reject, allow),
+            Err(reject) => refusal(&core, &in_http2(reject), allow),
         };
-        self.answer(response, asker).await.map(|()| None)
+        self.answer(response, asker).await?;
+        self.drain().await;
+        Ok(None)
     }
 
-    /// Whether there is a body to wait for; refuses by the head alone what can be.
-    fn look(&self, parts: &Parts, allow: &mut &'static str) -> Result<bool, Reject> {
+    /// How large a body to wait for, if at all; refuses by the head alone what can be.
+    fn look(
+        &self,
+        parts: &Parts,
+        asker: &mut Asker,
+        allow: &mut &'static str,
+    ) -> Result<usize, Reject> {
         let request = head::request(parts)?;
         *allow = route::allowed(request.path());
+        asker.extra = extra_fields(&self.core, &request);
         if request.upgrade.is_some() || request.method != Method::Post || self.body.is_end_stream()
         {
-            return Ok(false);
+            return Ok(0);
         }
-        let declared = parts.headers.get(http::header::CONTENT_LENGTH);
-        let length = declared.and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-        if length.is_some_and(|length| (BODY_BYTES_MAX as u64) < length) {
-            return Err(Reason::BodyTooLarge.into());
+        let judged = judge(&self.core, &request)?;
+        let most = match judged.endpoint {
+            Endpoint::Ingest => BODY_BYTES_MAX,
+            _ => LOGIN_BYTES_MAX,
+        };
+        match request.framing {
+            Framing::Sized(length) if (most as u64) < length => Err(Reason::BodyTooLarge.into()),
+            _ => Ok(most),
         }
-        judge(&self.core, &request).map(|_| true)
+    }
+
+    /// After an answer that came before the whole request: a peer that is still sending would take
+    /// a reset for the end of it all and not look at the answer.
+    async fn drain(&mut self) {
+        if self.body.is_end_stream() {
+            return;
+        }
+        let Self {
+            core, body, dog, ..
+        } = self;
+        let dog = dog.get_or_insert_with(|| Watchdog::enrol(core));
+        dog.arm(core.now_ms() + millis(LINGER_TIMEOUT));
+        let mut left = LINGER_BYTES_MAX;
+        poll_fn(|cx| {
+            while 0 < left {
+                if dog.barked(cx) && (dog.is_due(core.now_ms()) || core.is_stopping()) {
+                    return Poll::Ready(());
+                }
+                match ready!(body.poll_data(cx)) {
+                    Some(Ok(data)) => {
+                        let _ = body.flow_control().release_capacity(data.len());
+                        left = left.saturating_sub(data.len().max(1));
+                    }
+                    _ => return Poll::Ready(()),
+                }
+            }
+            Poll::Ready(())
+        })
+        .await;
     }
 
     /// The body, taken as fast as it comes: what is left with h2 counts against the connection.
-    async fn collect(&mut self, parts: &Parts) -> Result<Result<Bytes, Reject>, Gone> {
+    async fn collect(&mut self, parts: &Parts, most: usize) -> Result<Result<Bytes, Reject>, Gone> {
         let core = self.core.clone();
-        let mut held = Held::new(&core);
+        let mut held = Held::new(&core.context.counters);
         let began_ms = core.now_ms();
         let mut whole = Vec::new();
         loop {
@@ -146,19 +192,23 @@ impl Stream {
                 Err(reject) => return Ok(Err(reject)),
             };
             let _ = self.body.flow_control().release_capacity(data.len());
-            if BODY_BYTES_MAX < whole.len() + data.len() {
+            if most < whole.len() + data.len() {
                 return Ok(Err(Reason::BodyTooLarge.into()));
             }
             if whole.is_empty() && self.body.is_end_stream() {
                 return Ok(Ok(data));
             }
-            if whole.is_empty() {
+            if whole.len() <= COPIED_BODY_BYTES_MAX
+                && COPIED_BODY_BYTES_MAX < whole.len() + data.len()
+            {
+                // So much came that the declared length is meant.
                 let declared = parts.headers.get(http::header::CONTENT_LENGTH);
                 let length = declared.and_then(|value| value.to_str().ok()?.parse().ok());
-                whole.reserve_exact(length.unwrap_or(2 * data.len()).min(BODY_BYTES_MAX));
+                let length: usize = length.unwrap_or(0);
+                whole.reserve_exact(length.min(most).saturating_sub(whole.len()));
             }
             whole.extend_from_slice(&data);
-            if CARRY_BYTES_MAX < held.hold(whole.len()) {
+            if !held.hold(whole.capacity()) {
                 return Ok(Err(Reason::Busy.into()));
             }
         }
@@ -241,6 +291,11 @@ impl Stream {
     }
 
     async fn answer(&mut self, mut response: Response, asker: Asker) -> Result<(), Gone> {
+        let mut held = Held::new(&self.core.context.counters);
+        // A large answer is held until the peer has taken it, and a peer may ask for many.
+        if HTTP2_SMALL_ANSWER_BYTES < response.body.len() && !held.hold(response.body.len()) {
+            response = refusal(&self.core, &Reason::Busy.into(), "");
+        }
         response.fields.extend(asker.extra);
         let head = self.head(&response).ok_or(Gone::Peer)?;
         let bodiless = asker.head_only || matches!(response.status, 204 | 304);
@@ -258,27 +313,40 @@ impl Stream {
             send.reserve_capacity(body.len().min(HTTP2_SEND_BUFFER_BYTES));
             let room = self.room(&mut send).await?.min(body.len());
             let piece = body.split_to(room);
+            self.sent += room as u64;
             let sent = send.send_data(piece, body.is_empty());
             sent.map_err(|_| Gone::Peer)?;
         }
         Ok(())
     }
 
-    /// What the peer's window lets go now; at least one byte.
+    /// What the peer's window lets go now; at least one byte. A peer that opens it too little and
+    /// too late is given up.
     async fn room(&mut self, send: &mut SendStream<Bytes>) -> Result<usize, Gone> {
         if 0 < send.capacity() {
             return Ok(send.capacity());
         }
         let core = &self.core;
         let dog = self.dog.get_or_insert_with(|| Watchdog::enrol(core));
-        dog.arm(core.now_ms() + millis(WRITE_STALL_TIMEOUT));
-        poll_fn(|cx| match send.poll_capacity(cx) {
-            Poll::Ready(Some(Ok(room))) => Poll::Ready(Ok(room)),
-            Poll::Ready(_) => Poll::Ready(Err(Gone::Peer)),
-            Poll::Pending if dog.barked(cx) && dog.is_due(core.now_ms()) => {
-                Poll::Ready(Err(Gone::Stalled))
+        let (sent, before) = (self.sent, &mut self.sent_before);
+        if before.is_none() {
+            *before = Some(sent);
+            dog.arm(core.now_ms() + millis(WRITE_STALL_TIMEOUT));
+        }
+        poll_fn(|cx| {
+            match send.poll_capacity(cx) {
+                Poll::Ready(Some(Ok(room))) => return Poll::Ready(Ok(room)),
+                Poll::Ready(_) => return Poll::Ready(Err(Gone::Peer)),
+                Poll::Pending => {}
             }
-            Poll::Pending => Poll::Pending,
+            if dog.barked(cx) && dog.is_due(core.now_ms()) {
+                if sent - before.unwrap_or(sent) < WRITE_BYTES_PER_STALL_MIN {
+                    return Poll::Ready(Err(Gone::Stalled));
+                }
+                *before = Some(sent);
+                dog.arm(core.now_ms() + millis(WRITE_STALL_TIMEOUT));
+            }
+            Poll::Pending
         })
         .await
     }
@@ -294,7 +362,10 @@ impl Stream {
         if !matches!(response.status, 204 | 304) {
             builder = builder.header("content-length", response.body.len());
         }
-        for (name, value) in &response.fields {
+        // Of one connection, and none of HTTP/2's business (RFC 9113 section 8.2.2).
+        let of_connection = |name: &str| matches!(name, "Connection" | "Upgrade");
+        let fields = response.fields.iter();
+        for (name, value) in fields.filter(|(name, _)| !of_connection(name)) {
             builder = builder.header(*name, value);
         }
         builder.body(()).ok()
@@ -308,10 +379,7 @@ fn check_handshake(request: &Request<'_>, outcome: Outcome) -> Result<Outcome, R
         Outcome::IngestSocket { .. } | Outcome::LiveSocket { .. }
     );
     match &request.upgrade {
-        None if opens => Err(Reject::because(
-            Reason::BadUpgrade,
-            "over HTTP/2 a WebSocket is opened by extended CONNECT (RFC 8441)",
-        )),
+        None if opens => Err(Reject::because(Reason::BadUpgrade, OVER_HTTP2)),
         Some(_) if !opens => Err(Reject::because(Reason::NotFound, "no WebSocket here")),
         Some(upgrade) if upgrade.version.is_some_and(|version| version != b"13") => Err(
             Reject::because(Reason::BadUpgrade, "WebSocket version 13 only"),
@@ -319,6 +387,16 @@ fn check_handshake(request: &Request<'_>, outcome: Outcome) -> Result<Outcome, R
         _ => Ok(outcome),
     }
 }
+
+/// HTTP/2 knows no Upgrade, nor the status that asks for one.
+fn in_http2(reject: Reject) -> Reject {
+    match reject.reason {
+        Reason::UpgradeRequired => Reject::because(Reason::BadUpgrade, OVER_HTTP2),
+        _ => reject,
+    }
+}
+
+const OVER_HTTP2: &str = "over HTTP/2 a WebSocket is opened by extended CONNECT (RFC 8441)";
 
 fn compact(parts: &mut Parts) {
     let mut kept = HeaderMap::with_capacity(FIELDS.len());
@@ -328,31 +406,4 @@ fn compact(parts: &mut Parts) {
         }
     }
     parts.headers = kept;
-}
-
-/// A body's share of what the core holds of unfinished requests.
-struct Held<'c> {
-    core: &'c Core,
-    bytes: u64,
-}
-
-impl<'c> Held<'c> {
-    fn new(core: &'c Core) -> Self {
-        Self { core, bytes: 0 }
-    }
-
-    /// Gives what the core holds in all.
-    fn hold(&mut self, bytes: usize) -> u64 {
-        let all = &self.core.context.counters.carry_bytes;
-        all.sub(self.bytes);
-        self.bytes = bytes as u64;
-        all.add(self.bytes);
-        all.get()
-    }
-}
-
-impl Drop for Held<'_> {
-    fn drop(&mut self) {
-        self.core.context.counters.carry_bytes.sub(self.bytes);
-    }
 }
