@@ -13,12 +13,25 @@ cargo metadata --locked --format-version 1 --manifest-path fuzz/Cargo.toml >/dev
 
 mkdir -p target
 fuzz/seeds.py
-for path in fuzz/fuzz_targets/*.rs; do
+targets=(fuzz/fuzz_targets/*.rs)
+count=${#targets[@]}
+echo "   Building $count targets, some minutes the first time"
+cargo fuzz build >"$log" 2>&1 || { tail -n 60 "$log" >&2; exit 1; }
+
+total=$((count * seconds))
+printf '   %s targets, %s s each: %s min %s s in all\n' \
+  "$count" "$seconds" $((total / 60)) $((total % 60))
+done=0
+for path in "${targets[@]}"; do
   target=$(basename "$path" .rs)
-  printf '   %s, %s s\n' "$target" "$seconds"
-  if ! cargo fuzz run "$target" -- -max_total_time="$seconds" >"$log" 2>&1; then
+  done=$((done + 1))
+  printf '   %2s/%s %-17s' "$done" "$count" "$target"
+  if ! cargo fuzz run "$target" -- -max_total_time="$seconds" -max_len=4096 \
+    -dict=fuzz/words.dict >"$log" 2>&1; then
+    echo "failed"
     tail -n 60 "$log" >&2
     exit 1
   fi
-  tail -n 1 "$log"
+  # Executions, edges of the program and of how often they were taken.
+  grep -a ' DONE ' "$log" | sed -E 's/^#([0-9]+).*(cov: [0-9]+ ft: [0-9]+).*/\1 runs, \2/'
 done

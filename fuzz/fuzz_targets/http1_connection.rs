@@ -61,7 +61,7 @@ const TARGETS: [&str; 10] = [
 ];
 
 /// The later ones are refused.
-const FIELDS: [&str; 24] = [
+const FIELDS: [&str; 25] = [
     "Connection: close",
     "Connection: keep-alive, Upgrade",
     "Upgrade: websocket",
@@ -72,6 +72,7 @@ const FIELDS: [&str; 24] = [
     "If-None-Match: \"x\"",
     "Origin: http://a:1",
     "Cookie: a=b; tidewall=t",
+    "Cookie: tidewall; tidewalls=u;tidewall=\"v=w\"",
     "Authorization: Bearer t",
     "X-API-Key: t",
     "Access-Control-Request-Method: POST",

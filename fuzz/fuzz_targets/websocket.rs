@@ -43,6 +43,8 @@ fn run(pieces: &[&[u8]], bounds: Bounds, parting: Parting<'_>) -> Heard {
         }
         part(&mut socket, &mut heard.out, taken);
     }
+    let unfinished = socket.unfinished().filter(|_| heard.end == End::Open);
+    heard.held = unfinished.map(|message| message.bytes);
     let left: Vec<&[u8]> = pieces.copied().collect();
     afterwards(&mut socket, &heard, &left);
     heard

@@ -31,7 +31,7 @@ impl Connection {
                 Ok(())
             };
             let consumed = match self.http.receive(&self.carry, heads, judge) {
-                Ok(Step::More) => return,
+                Ok(Step::More) => return self.check_sums(),
                 Ok(Step::Continue) => {
                     assert!(!std::mem::replace(&mut self.continued, true), "said twice");
                     assert!(self.judged && self.http.awaits_body());
@@ -62,5 +62,14 @@ impl Connection {
             assert!(0 < consumed && consumed <= self.carry.len());
             self.carry.drain(..consumed);
         }
+    }
+
+    /// What the server counts of a request that is on its way.
+    fn check_sums(&self) {
+        let (http, have) = (&self.http, self.carry.len());
+        assert!(http.wants() == 0 || have < http.wants());
+        assert!(http.body_bytes(have) <= have);
+        assert!(http.decoded_bytes() <= 2 * have.next_power_of_two());
+        assert!(http.awaits_body() || http.wants() + http.body_bytes(have) == 0);
     }
 }

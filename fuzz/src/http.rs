@@ -118,7 +118,7 @@ pub fn head(input: &[u8]) -> Option<Request<'_>> {
         content_encoding: fields.last("content-encoding"),
         authorization: fields.only("authorization")?,
         api_key: fields.only("x-api-key")?,
-        cookie: fields.last("cookie"),
+        cookie: fields.cookie("tidewall"),
         host,
         origin: fields.last("origin"),
         if_none_match: fields.last("if-none-match"),
@@ -155,6 +155,19 @@ impl<'b> Fields<'b> {
         self.values(name)
             .iter()
             .any(|value| has_member(value, member))
+    }
+
+    /// The first one of this name, in any field (RFC 6265 section 5.4).
+    fn cookie(&self, name: &str) -> Option<&'b [u8]> {
+        let pairs = self
+            .values("cookie")
+            .into_iter()
+            .flat_map(|list| list.split(|b| *b == b';'));
+        let mut named = pairs.map(<[u8]>::trim_ascii).filter_map(|pair| {
+            let equals = pair.iter().position(|b| *b == b'=')?;
+            (&pair[..equals] == name.as_bytes()).then(|| &pair[equals + 1..])
+        });
+        named.next()
     }
 
     fn host(&self) -> Option<&'b [u8]> {

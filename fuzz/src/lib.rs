@@ -4,5 +4,6 @@
 pub mod connection;
 pub mod cuts;
 pub mod filter;
+pub mod frames;
 pub mod http;
 pub mod websocket;

@@ -7,6 +7,8 @@ use tidewall::reject::Reason;
 #[derive(Debug, Default, PartialEq)]
 pub struct Heard {
     pub messages: Vec<String>,
+    /// Bytes of a message that has begun and not ended.
+    pub held: Option<usize>,
     pub end: End,
     /// What the server says: pongs, and its close.
     pub out: Vec<u8>,
@@ -61,6 +63,9 @@ pub fn listen(stream: &[u8], bounds: Bounds, parting: Parting<'_>) -> Heard {
     };
     listener.heard.end = listener.all(stream).err().unwrap_or_default();
     listener.part(usize::MAX);
+    if listener.heard.end != End::Open {
+        listener.heard.held = None;
+    }
     listener.heard
 }
 
@@ -144,7 +149,12 @@ impl Listener<'_> {
                 return TOO_BIG;
             }
             at = frame.start + frame.length as usize;
+            let before = self.unfinished.as_ref().map(|message| message.bytes.len());
+            self.heard.held = before;
             let Some(payload) = stream.get(frame.start..at) else {
+                if frame.opcode < 8 {
+                    self.heard.held = Some(before.unwrap_or(0) + stream.len() - frame.start);
+                }
                 return Ok(());
             };
             self.part(at);
@@ -161,6 +171,7 @@ impl Listener<'_> {
                 9 => {}
                 _ => self.tell("Pong".to_owned()),
             }
+            self.heard.held = self.unfinished.as_ref().map(|message| message.bytes.len());
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 
 mod io;
 mod stream;
-mod wire;
+pub mod wire;
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -59,7 +59,7 @@ where
 }
 
 /// h2's own defaults would let a peer open streams without bound, and send 16 MiB of fields each.
-fn options() -> Builder {
+pub fn options() -> Builder {
     let mut options = Builder::new();
     options
         .initial_window_size(HTTP2_STREAM_WINDOW_BYTES)
