@@ -176,7 +176,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
                     continue;
                 }
                 Poll::Pending if self.gate.lingers.get() && !self.lingers => {
-                    (self.ending, self.lingers) = (true, true);
+                    self.lingers = true;
                     dog.arm(core.now_ms() + millis(LINGER_TIMEOUT));
                     break;
                 }
@@ -206,7 +206,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     }
 
     fn must_end(&self) -> bool {
-        !self.ending && (self.gate.flooded.get() || self.streams.is_flood())
+        !self.ending && !self.lingers && (self.gate.flooded.get() || self.streams.is_flood())
     }
 
     fn end(&mut self, core: &Core, dog: &Watchdog, code: Code) {
@@ -218,7 +218,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     /// True: give up.
     fn timed_out(&mut self, core: &Core, dog: &Watchdog) -> bool {
         let now_ms = core.now_ms();
-        if self.ending {
+        if self.lingers && dog.is_due(now_ms) {
+            // Asked once more, h2 says what it ended for, so that it is counted.
+            return self.gate.lingered.replace(true);
+        }
+        if self.ending || self.lingers {
             return dog.is_due(now_ms);
         }
         if core.says_bye() {
