@@ -21,8 +21,7 @@ pub(super) struct Gate {
     pub(super) flooded: Cell<bool>,
     /// h2 has said all it will; the peer may still be reading it.
     pub(super) lingers: Cell<bool>,
-    pub(super) heard_ms: Cell<u64>,
-    pub(super) now_ms: Cell<u64>,
+    now_ms: Cell<u64>,
 }
 
 impl Gate {
@@ -34,7 +33,6 @@ impl Gate {
 
     fn heard(&self, bytes: &[u8]) {
         self.left.set(self.left.get().saturating_sub(bytes.len()));
-        self.heard_ms.set(self.now_ms.get());
         if !self.meter.borrow_mut().read(bytes, self.now_ms.get()) {
             self.flooded.set(true);
         }
