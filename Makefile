@@ -5,7 +5,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 export PATH := $(CURDIR)/target/tools/bin:$(PATH)
 BIN := $(abspath $(or $(CARGO_TARGET_DIR),target)/release/tidewall)
-# Seconds for each fuzz target.
+# Seconds for each fuzz target, and for each attack.
 T ?= 10
 # Conformance suites to run; empty: all.
 SUITE ?=
@@ -13,7 +13,7 @@ SUITE ?=
 packages = { [ node_modules/.package-lock.json -nt package-lock.json ] || npm ci; }
 step = @printf '\n== %s  %s\n' "$$(date +%T)" "$(1)"
 
-.PHONY: demo test build lint unit dashboard browser loom fuzz bench-smoke deny conformance setup
+.PHONY: demo test build lint unit dashboard browser loom fuzz bench-smoke deny attacks conformance setup
 .NOTPARALLEL:
 
 # The whole thing with made-up servers beside this real one; prints the URL to open.
@@ -76,6 +76,13 @@ deny:
 	@scripts/need.sh cargo cc cargo-deny
 	$(call step,Dependencies)
 	scripts/deny.sh
+
+# Hostile peers for T seconds each, one kind after the other against the release build; the same
+# tests that `cargo test` runs short and side by side. The table is left in target/attacks.md.
+attacks: build
+	@scripts/need.sh cargo cc node
+	$(call step,Attacks for $(T) s each)
+	scripts/attacks.sh $(T)
 
 # Suites that nobody here wrote, against a real server; `SUITE=h2spec` runs one, `BLESS=1` freezes.
 # Not part of `test`: it fetches the suites, and one of them wants Python 2.7.

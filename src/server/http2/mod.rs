@@ -234,6 +234,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     /// True: give up.
     fn timed_out(&mut self, core: &Core, dog: &Watchdog) -> bool {
         let now_ms = core.now_ms();
+        if self.lingers && dog.is_due(now_ms) {
+            // Asked once more, h2 says what it ended for, so that it is counted.
+            return self.gate.lingered.replace(true);
+        }
         if self.ending || self.lingers {
             return dog.is_due(now_ms);
         }
