@@ -23,8 +23,7 @@ pub(super) struct Gate {
     pub(super) lingers: Cell<bool>,
     /// The peer had time enough for that.
     pub(super) lingered: Cell<bool>,
-    pub(super) heard_ms: Cell<u64>,
-    pub(super) now_ms: Cell<u64>,
+    now_ms: Cell<u64>,
 }
 
 impl Gate {
@@ -36,7 +35,6 @@ impl Gate {
 
     fn heard(&self, bytes: &[u8]) {
         self.left.set(self.left.get().saturating_sub(bytes.len()));
-        self.heard_ms.set(self.now_ms.get());
         if !self.meter.borrow_mut().read(bytes, self.now_ms.get()) {
             self.flooded.set(true);
         }

@@ -47,7 +47,10 @@ where
     let mut driver = Driver {
         connection,
         gate,
-        streams: Rc::new(Streams::default()),
+        streams: Rc::new(Streams {
+            busy_ms: core.now_ms().into(),
+            ..Streams::default()
+        }),
         accepted: 0,
         ending: false,
         lingers: false,
@@ -102,6 +105,9 @@ fn shake<S: AsyncRead + AsyncWrite + Unpin>(
 /// What the streams of one connection tell their driver.
 #[derive(Default)]
 struct Streams {
+    open: Cell<u32>,
+    /// When the last one began or ended.
+    busy_ms: Cell<u64>,
     stalls: Cell<u32>,
     window: RefCell<Window>,
 }
@@ -114,6 +120,16 @@ struct Window {
 }
 
 impl Streams {
+    fn began(&self, now_ms: u64) {
+        self.open.set(self.open.get() + 1);
+        self.busy_ms.set(now_ms);
+    }
+
+    fn ended(&self, now_ms: u64) {
+        self.open.set(self.open.get() - 1);
+        self.busy_ms.set(now_ms);
+    }
+
     fn answered(&self) {
         self.window.borrow_mut().count(false);
     }
@@ -236,11 +252,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             self.connection.graceful_shutdown();
         }
         if dog.is_due(now_ms) {
-            let silent_ms = now_ms.saturating_sub(self.gate.heard_ms.get());
-            if millis(IDLE_TIMEOUT) <= silent_ms {
+            // What a peer sends without asking for anything keeps nothing open.
+            let idle_ms = now_ms.saturating_sub(self.streams.busy_ms.get());
+            if 0 < self.streams.open.get() {
+                dog.arm(now_ms + millis(IDLE_TIMEOUT));
+            } else if millis(IDLE_TIMEOUT) <= idle_ms {
                 self.end(core, dog, Code::NO_ERROR);
             } else {
-                dog.arm(now_ms + millis(IDLE_TIMEOUT) - silent_ms);
+                dog.arm(now_ms + millis(IDLE_TIMEOUT) - idle_ms);
             }
         }
         false
