@@ -5,13 +5,15 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 export PATH := $(CURDIR)/target/tools/bin:$(PATH)
 BIN := $(abspath $(or $(CARGO_TARGET_DIR),target)/release/tidewall)
-# Seconds for each fuzz target.
+# Seconds for each fuzz target, and for each attack.
 T ?= 10
+# Conformance suites to run; empty: all.
+SUITE ?=
 # The dashboard's packages, unless they stand there as the lock file wants them.
 packages = { [ node_modules/.package-lock.json -nt package-lock.json ] || npm ci; }
 step = @printf '\n== %s  %s\n' "$$(date +%T)" "$(1)"
 
-.PHONY: demo test build lint unit dashboard browser loom fuzz bench-smoke deny setup
+.PHONY: demo test build lint unit dashboard browser loom fuzz bench-smoke deny attacks conformance setup
 .NOTPARALLEL:
 
 # The whole thing with made-up servers beside this real one; prints the URL to open.
@@ -75,7 +77,20 @@ deny:
 	$(call step,Dependencies)
 	scripts/deny.sh
 
-# What all of the above need, for machines that go offline later.
+# Hostile peers for T seconds each, one kind after the other against the release build; the same
+# tests that `cargo test` runs short and side by side. The table is left in target/attacks.md.
+attacks: build
+	@scripts/need.sh cargo cc node
+	$(call step,Attacks for $(T) s each)
+	scripts/attacks.sh $(T)
+
+# Suites that nobody here wrote, against a real server; `SUITE=h2spec` runs one, `BLESS=1` freezes.
+# Not part of `test`: it fetches the suites, and one of them wants Python 2.7.
+conformance: build
+	$(call step,Conformance suites)
+	BIN=$(BIN) scripts/conformance.sh $(SUITE)
+
+# What `test` needs, for machines that go offline later.
 setup:
 	@scripts/need.sh cargo cc node browser openssl cargo-fuzz cargo-deny
 	cargo fetch --locked

@@ -65,6 +65,18 @@ for name in "$@"; do
       has openssl || packages openssl ;;
     browser)
       scripts/browser.sh >/dev/null || packages chromium ;;
+    pip)
+      python3 -m pip --version >/dev/null 2>&1 || packages python3-pip ;;
+    python2)
+      # No package of Debian's since 12, and Autobahn's suite runs on nothing newer.
+      scripts/python2.sh >/dev/null ||
+        die "Python 2.7 with pip is missing, for Autobahn: \`pyenv install 2.7.18\` makes one" ;;
+    go)
+      has go || packages golang-go ;;
+    haproxy)
+      has haproxy || packages haproxy ;;
+    openssl)
+      has openssl || packages openssl ;;
     cargo-deny)
       has cargo-deny || cargo_tool cargo-deny "$cargo_deny" ;;
     cargo-fuzz)

@@ -96,7 +96,7 @@ pub const HTTP2_RESETS_MAX: u32 = HTTP2_RESET_WINDOW / 2;
 pub const HTTP2_CONTROL_FREE: u64 = 1_000;
 pub const HTTP2_CONTROL_WINDOW: Duration = Duration::from_secs(10);
 pub const HTTP2_WRITTEN_PER_CONTROL: u64 = 256;
-/// An answer this long is given to h2 whole, window or not: a few hundred bytes on 100 streams.
+/// A longer answer counts in what the core holds ([`CARRY_BYTES_MAX`]) until its peer has taken it.
 pub const HTTP2_SMALL_ANSWER_BYTES: usize = KIB;
 /// Streams of a connection whose window stayed shut for [`WRITE_STALL_TIMEOUT`]; at this many the
 /// connection ends.

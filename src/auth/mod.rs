@@ -6,7 +6,8 @@ pub mod tokens;
 
 use std::sync::Arc;
 
-use crate::connection::head::{Request, tokens as members};
+use crate::connection::head::Request;
+use crate::connection::websocket::offered;
 use crate::limits::TOKEN_BYTES_MAX;
 use crate::percent;
 use crate::reject::{Reason, Reject};
@@ -120,12 +121,11 @@ fn bearer(value: &[u8]) -> Result<&[u8], Reject> {
 /// `?key=` and the subprotocol, for WebSocket alone: a URL of a page or a script stands in logs and
 /// histories.
 fn of_handshake(request: &Request<'_>) -> Option<Vec<u8>> {
-    let upgrade = request.upgrade?;
+    request.upgrade?;
     if let Some(key) = percent::value(request.query(), "key") {
         return Some(key.into_bytes());
     }
-    let mut offered = members(upgrade.protocols.unwrap_or_default());
-    offered
+    offered(request)
         .find_map(|member| member.strip_prefix(SUBPROTOCOL))
         .map(<[u8]>::to_vec)
 }
@@ -167,7 +167,7 @@ mod tests {
 
     #[test]
     fn every_way_to_bring_a_token() {
-        let socket = |target: &'static str, protocols: Option<&'static [u8]>| Request {
+        let socket = |target: &'static str, protocols: [&'static [u8]; 4]| Request {
             target,
             upgrade: Some(Upgrade {
                 protocols,
@@ -191,9 +191,16 @@ mod tests {
             &authorization(b"Bearer read-token"),
             &authorization(b"bearer  read-token "),
             &key,
-            &socket("/api/live?key=read-token", None),
-            &socket("/api/live?x=1&key=read%2Dtoken", None),
-            &socket("/api/live", Some(b"tidewall.v1, tidewall.token.read-token")),
+            &socket("/api/live?key=read-token", [b""; 4]),
+            &socket("/api/live?x=1&key=read%2Dtoken", [b""; 4]),
+            &socket(
+                "/api/live",
+                [b"tidewall.v1, tidewall.token.read-token", b"", b"", b""],
+            ),
+            &socket(
+                "/api/live",
+                [b"tidewall.v1", b"tidewall.token.read-token", b"", b""],
+            ),
             &with_cookie,
         ] {
             assert_eq!(ask(request, Scope::Read), Ok("b".to_owned()), "{request:?}");

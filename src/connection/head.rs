@@ -37,7 +37,8 @@ pub const COOKIE: &str = "tidewall";
 pub struct Upgrade<'b> {
     pub key: Option<&'b [u8]>,
     pub version: Option<&'b [u8]>,
-    pub protocols: Option<&'b [u8]>,
+    /// The lines of `Sec-WebSocket-Protocol`; together they are one list.
+    pub protocols: [&'b [u8]; 4],
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -223,7 +224,11 @@ fn field<'b>(
         }
         17 if is("Sec-WebSocket-Key") => fields.handshake.key = Some(value),
         21 if is("Sec-WebSocket-Version") => fields.handshake.version = Some(value),
-        22 if is("Sec-WebSocket-Protocol") => fields.handshake.protocols = Some(value),
+        22 if is("Sec-WebSocket-Protocol") => {
+            let mut lines = fields.handshake.protocols.iter_mut();
+            let free = lines.find(|line| line.is_empty());
+            *free.ok_or_else(|| bad("more than 4 Sec-WebSocket-Protocol fields"))? = value;
+        }
         29 if is("Access-Control-Request-Method") => request.preflight = true,
         _ => {}
     }

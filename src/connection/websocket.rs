@@ -35,11 +35,8 @@ pub fn accept_key(request: &Request<'_>) -> Result<String, Reject> {
 
 /// The subprotocols a client offers, in its order.
 pub fn offered<'b>(request: &Request<'b>) -> impl Iterator<Item = &'b [u8]> {
-    let offer = request
-        .upgrade
-        .and_then(|upgrade| upgrade.protocols)
-        .unwrap_or_default();
-    tokens(offer)
+    let lines = request.upgrade.unwrap_or_default().protocols;
+    lines.into_iter().flat_map(tokens)
 }
 
 /// What came over the socket.

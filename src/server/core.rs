@@ -326,10 +326,12 @@ async fn broadcast(core: Rc<Core>, mailbox: Arc<Mailbox>, last: watch::Sender<bo
     }
 }
 
-/// After large buffers were freed: has the allocator give their pages back to the system.
+/// After large buffers were freed, or peers have gone with what was held for them: has the
+/// allocator give their pages back to the system.
 #[derive(Default)]
 struct Purge {
     carry_bytes: u64,
+    peers: u64,
     rounds: u32,
 }
 
@@ -341,7 +343,9 @@ impl Purge {
         let dropped = self.carry_bytes.saturating_sub(carry_bytes);
         self.carry_bytes = carry_bytes;
         let freed = std::mem::take(&mut core.context.intake.borrow_mut().freed_much);
-        if freed || MIB as u64 <= dropped {
+        let peers = core.connections();
+        let gone = peers < std::mem::replace(&mut self.peers, peers);
+        if freed || gone || MIB as u64 <= dropped {
             self.rounds = PURGE_ROUNDS;
         }
         if 0 < self.rounds {

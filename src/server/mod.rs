@@ -3,11 +3,11 @@
 mod answer;
 mod core;
 mod driver;
-mod http2;
+pub mod http2;
 mod listener;
 mod sockets;
 pub mod tls;
-mod wire;
+pub mod wire;
 
 use std::cell::RefCell;
 use std::io;

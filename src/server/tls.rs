@@ -41,14 +41,14 @@ pub enum TlsError {
 
 /// The configuration that new connections get, shared by all cores: a ticket that one core gave is
 /// good on every other.
-pub(super) struct Tls {
+pub struct Tls {
     identity: Identity,
     tickets: Arc<dyn ProducesTickets>,
     present: RwLock<Arc<ServerConfig>>,
 }
 
 impl Tls {
-    pub(super) fn new(identity: Identity) -> Result<Self, TlsError> {
+    pub fn new(identity: Identity) -> Result<Self, TlsError> {
         let tickets = Ticketer::new()?;
         let present = configure(&identity, tickets.clone())?;
         Ok(Self {
@@ -141,7 +141,7 @@ pub fn make_identity() -> Result<Identity, rcgen::Error> {
 }
 
 /// How a connection to a port that speaks TLS begins.
-pub(super) enum Begun {
+pub enum Begun {
     Secure(Box<TlsStream<TcpStream>>),
     /// No handshake came: the peer speaks in clear.
     Clear(TcpStream),
@@ -149,7 +149,7 @@ pub(super) enum Begun {
 }
 
 /// A handshake, within its time.
-pub(super) async fn accept(tls: &Tls, stream: TcpStream) -> Begun {
+pub async fn accept(tls: &Tls, stream: TcpStream) -> Begun {
     let acceptor = tls.acceptor();
     let handshake = async {
         let mut first = [0];
@@ -239,7 +239,7 @@ fn write(
 }
 
 /// A viewer's TLS: the hub writes, the connection's own task reads and moves what waits.
-pub(super) struct Shared {
+pub struct Shared {
     stream: RefCell<Box<TlsStream<TcpStream>>>,
     /// The viewer's task: the kernel wakes it for what the hub's write left behind.
     reader: RefCell<Waker>,

@@ -15,7 +15,7 @@ use crate::broadcast::outbox::Sink;
 use crate::limits::{HTTP2_UNSENT_BYTES, VIEWER_SEND_BUFFER_BYTES};
 
 /// One peer's bytes, in both directions, in order.
-pub(super) trait Wire {
+pub trait Wire {
     /// The same connection once a viewer's task and the hub both hold it.
     type Shared: Wire;
 
@@ -92,7 +92,7 @@ pub(super) fn narrow(stream: &TcpStream) {
 }
 
 /// A viewer's socket: the hub writes, the connection's own task reads.
-pub(super) struct Halves {
+pub struct Halves {
     read: OwnedReadHalf,
     write: Rc<OwnedWriteHalf>,
 }

@@ -141,6 +141,28 @@ fn a_body_may_come_in_pieces_and_out_of_step_with_others() {
     assert_eq!(node.metric("tidewall_samples_accepted_total"), 50);
 }
 
+/// The answer was followed by a reset: clients that were still sending lost it.
+#[test]
+fn an_answer_before_its_body_resets_nothing() {
+    let node = Node::start(&[]);
+    run(async {
+        let mut http = Http2::clear(node.address).await;
+        let request = http::Request::post("http://node.test/healthz");
+        let mut send = http.send.clone().ready().await.unwrap();
+        let (response, mut stream) = send.send_request(request.body(()).unwrap(), false).unwrap();
+        let mut answer = response.await.unwrap();
+        assert_eq!(answer.status(), 405);
+        while answer.body_mut().data().await.is_some() {}
+        // The next answer comes after all that was said of the stream.
+        assert_eq!(http.get("/healthz").await.status, 200);
+        for last in [false, true] {
+            let piece = Bytes::from_static(&[b'x'; 16_000]);
+            stream.send_data(piece, last).unwrap();
+        }
+        assert_eq!(http.get("/healthz").await.status, 200);
+    });
+}
+
 #[test]
 fn more_than_the_window_passes_in_both_directions() {
     let node = Node::start(&[]);

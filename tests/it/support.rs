@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -22,7 +23,12 @@ pub(crate) struct Node {
 
 impl Node {
     pub(crate) fn start(flags: &[&str]) -> Node {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_tidewall"))
+        Node::start_by(Command::new(binary()), flags)
+    }
+
+    /// `command` runs the binary, maybe under limits that it set before.
+    pub(crate) fn start_by(mut command: Command, flags: &[&str]) -> Node {
+        let mut child = command
             .args([
                 "serve",
                 "--listen",
@@ -62,12 +68,16 @@ impl Node {
     }
 
     pub(crate) fn connect(&self) -> Http {
-        let stream = TcpStream::connect(self.address).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream.set_nodelay(true).unwrap();
-        Http {
-            reader: BufReader::new(stream),
-        }
+        self.try_connect().unwrap()
+    }
+
+    /// For whoever must live with a refusal.
+    pub(crate) fn try_connect(&self) -> std::io::Result<Http> {
+        let stream = TcpStream::connect(self.address)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_nodelay(true)?;
+        let reader = BufReader::new(stream);
+        Ok(Http { reader })
     }
 
     pub(crate) fn get(&self, target: &str) -> Answer {
@@ -135,6 +145,12 @@ impl Node {
     pub(crate) fn wait(&mut self) -> ExitStatus {
         self.child.wait().unwrap()
     }
+}
+
+/// The program under test: what cargo built, or the one that `TIDEWALL_BIN` names.
+pub(crate) fn binary() -> PathBuf {
+    let built = || env!("CARGO_BIN_EXE_tidewall").into();
+    std::env::var_os("TIDEWALL_BIN").map_or_else(built, PathBuf::from)
 }
 
 impl Drop for Node {

@@ -125,6 +125,7 @@ impl Trunk {
             // One stream can be stuck; when all have been silent since, the connection is dead.
             (Some(ClientError::AnswerTimeout), Some(link)) if self.heard.get() < Some(sent) => {
                 self.timed_out.set(true);
+                link.requests = None;
                 link.give_up.notify_one();
             }
             (Some(_), _) => {}

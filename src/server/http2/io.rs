@@ -21,8 +21,9 @@ pub(super) struct Gate {
     pub(super) flooded: Cell<bool>,
     /// h2 has said all it will; the peer may still be reading it.
     pub(super) lingers: Cell<bool>,
-    pub(super) heard_ms: Cell<u64>,
-    pub(super) now_ms: Cell<u64>,
+    /// The peer had time enough for that.
+    pub(super) lingered: Cell<bool>,
+    now_ms: Cell<u64>,
 }
 
 impl Gate {
@@ -34,7 +35,6 @@ impl Gate {
 
     fn heard(&self, bytes: &[u8]) {
         self.left.set(self.left.get().saturating_sub(bytes.len()));
-        self.heard_ms.set(self.now_ms.get());
         if !self.meter.borrow_mut().read(bytes, self.now_ms.get()) {
             self.flooded.set(true);
         }
@@ -71,10 +71,6 @@ impl<S: AsyncRead + Unpin> AsyncRead for Gated<S> {
         cx: &mut Waiting<'_>,
         into: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.gate.flooded.get() {
-            // The driver sees it too, and ends the connection.
-            return Poll::Pending;
-        }
         if self.at < self.before.len() {
             let taken = (self.before.len() - self.at).min(into.remaining());
             into.put_slice(&self.before[self.at..self.at + taken]);
@@ -84,6 +80,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for Gated<S> {
                 self.at = 0;
             }
             return Poll::Ready(Ok(()));
+        }
+        if self.gate.flooded.get() {
+            // The driver sees it too, and ends the connection. Not before h2 has had its preface:
+            // only then can it say why.
+            return Poll::Pending;
         }
         if self.gate.left.get() == 0 {
             cx.waker().wake_by_ref();
@@ -131,7 +132,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Gated<S> {
             ready!(Pin::new(&mut self.socket).poll_shutdown(cx))?;
             self.gate.lingers.set(true);
         }
-        while 0 < self.linger {
+        while 0 < self.linger && !self.gate.lingered.get() {
             let mut some = [0; 4096];
             let mut into = ReadBuf::new(&mut some);
             let read = ready!(Pin::new(&mut self.socket).poll_read(cx, &mut into));

@@ -3,7 +3,7 @@
 
 mod io;
 mod stream;
-mod wire;
+pub mod wire;
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -47,7 +47,10 @@ where
     let mut driver = Driver {
         connection,
         gate,
-        streams: Rc::new(Streams::default()),
+        streams: Rc::new(Streams {
+            busy_ms: core.now_ms().into(),
+            ..Streams::default()
+        }),
         accepted: 0,
         ending: false,
         lingers: false,
@@ -59,7 +62,7 @@ where
 }
 
 /// h2's own defaults would let a peer open streams without bound, and send 16 MiB of fields each.
-fn options() -> Builder {
+pub fn options() -> Builder {
     let mut options = Builder::new();
     options
         .initial_window_size(HTTP2_STREAM_WINDOW_BYTES)
@@ -102,6 +105,9 @@ fn shake<S: AsyncRead + AsyncWrite + Unpin>(
 /// What the streams of one connection tell their driver.
 #[derive(Default)]
 struct Streams {
+    open: Cell<u32>,
+    /// When the last one began or ended.
+    busy_ms: Cell<u64>,
     stalls: Cell<u32>,
     window: RefCell<Window>,
 }
@@ -114,6 +120,16 @@ struct Window {
 }
 
 impl Streams {
+    fn began(&self, now_ms: u64) {
+        self.open.set(self.open.get() + 1);
+        self.busy_ms.set(now_ms);
+    }
+
+    fn ended(&self, now_ms: u64) {
+        self.open.set(self.open.get() - 1);
+        self.busy_ms.set(now_ms);
+    }
+
     fn answered(&self) {
         self.window.borrow_mut().count(false);
     }
@@ -176,7 +192,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
                     continue;
                 }
                 Poll::Pending if self.gate.lingers.get() && !self.lingers => {
-                    (self.ending, self.lingers) = (true, true);
+                    self.lingers = true;
                     dog.arm(core.now_ms() + millis(LINGER_TIMEOUT));
                     break;
                 }
@@ -206,7 +222,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     }
 
     fn must_end(&self) -> bool {
-        !self.ending && (self.gate.flooded.get() || self.streams.is_flood())
+        !self.ending && !self.lingers && (self.gate.flooded.get() || self.streams.is_flood())
     }
 
     fn end(&mut self, core: &Core, dog: &Watchdog, code: Code) {
@@ -218,7 +234,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     /// True: give up.
     fn timed_out(&mut self, core: &Core, dog: &Watchdog) -> bool {
         let now_ms = core.now_ms();
-        if self.ending {
+        if self.lingers && dog.is_due(now_ms) {
+            // Asked once more, h2 says what it ended for, so that it is counted.
+            return self.gate.lingered.replace(true);
+        }
+        if self.ending || self.lingers {
             return dog.is_due(now_ms);
         }
         if core.says_bye() {
@@ -232,11 +252,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             self.connection.graceful_shutdown();
         }
         if dog.is_due(now_ms) {
-            let silent_ms = now_ms.saturating_sub(self.gate.heard_ms.get());
-            if millis(IDLE_TIMEOUT) <= silent_ms {
+            // What a peer sends without asking for anything keeps nothing open.
+            let idle_ms = now_ms.saturating_sub(self.streams.busy_ms.get());
+            if 0 < self.streams.open.get() {
+                dog.arm(now_ms + millis(IDLE_TIMEOUT));
+            } else if millis(IDLE_TIMEOUT) <= idle_ms {
                 self.end(core, dog, Code::NO_ERROR);
             } else {
-                dog.arm(now_ms + millis(IDLE_TIMEOUT) - silent_ms);
+                dog.arm(now_ms + millis(IDLE_TIMEOUT) - idle_ms);
             }
         }
         false

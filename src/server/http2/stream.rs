@@ -41,6 +41,7 @@ pub(super) async fn live(
     respond: SendResponse<Bytes>,
 ) {
     core.context.counters.requests.add(1);
+    streams.began(core.now_ms());
     let (parts, body) = request.into_parts();
     let mut stream = Stream {
         core: core.clone(),
@@ -63,6 +64,7 @@ pub(super) async fn live(
             stream.respond.send_reset(Code::CANCEL);
         }
     }
+    streams.ended(core.now_ms());
 }
 
 /// A request that became a WebSocket.
@@ -306,9 +308,6 @@ impl Stream {
             return Ok(());
         }
         let mut body = response.body;
-        if body.len() <= HTTP2_SMALL_ANSWER_BYTES {
-            return send.send_data(body, true).map_err(|_| Gone::Peer);
-        }
         while !body.is_empty() {
             send.reserve_capacity(body.len().min(HTTP2_SEND_BUFFER_BYTES));
             let room = self.room(&mut send).await?.min(body.len());

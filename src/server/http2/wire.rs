@@ -14,7 +14,7 @@ use crate::limits::HTTP2_SEND_BUFFER_BYTES;
 use crate::server::wire::Wire;
 
 /// One stream, held by the task that reads and, for a viewer, by the hub.
-pub(super) struct StreamWire {
+pub struct StreamWire {
     receive: RefCell<Receiving>,
     send: RefCell<SendStream<Bytes>>,
 }
@@ -26,7 +26,7 @@ struct Receiving {
 }
 
 impl StreamWire {
-    pub(super) fn new(stream: RecvStream, send: SendStream<Bytes>) -> Rc<Self> {
+    pub fn new(stream: RecvStream, send: SendStream<Bytes>) -> Rc<Self> {
         let rest = Bytes::new();
         Rc::new(Self {
             receive: Receiving { stream, rest }.into(),
