@@ -10,6 +10,7 @@ VECTORS = HERE.parent / "tests" / "vectors"
 
 WHOLE = b"\0"  # A stream in one piece; cuts.rs reads it.
 PIECES = b"\x8b"  # In pieces of twelve bytes.
+BYTES = b"\x80"  # Byte by byte.
 
 
 def bodies():
@@ -160,12 +161,12 @@ CORPORA = {
     "decode_json": list(bodies()),
     "decode_ndjson": list(bodies()) + [b"\n".join(bodies())],
     "http1_head": HEADS,
-    "chunked": [cut + body for body in CHUNKED for cut in (WHOLE, PIECES)],
+    "chunked": [cut + body for body in CHUNKED for cut in (WHOLE, PIECES, BYTES)],
     "http1": [cut + stream for stream in streams() for cut in (WHOLE, PIECES)],
     "websocket": [
         size + parts + cut + stream
         for stream in sockets() for size in (b"\0", b"\1") for parts in (b"\0", b"\2")
-        for cut in (WHOLE, PIECES)
+        for cut in (WHOLE, PIECES, BYTES)
     ],
     "frame_reader": list(pictures()),
     "live_control": [(request + HOSTS).encode() for request in REQUESTS],
