@@ -8,11 +8,13 @@ use flate2::write::GzEncoder;
 
 use crate::peer::Peer;
 use crate::siege::{Field, MIB, PLAN, Plan, besiege, besiege_node, start};
-use crate::support::{Node, eventually};
+use crate::support::{Node, PATIENCE, eventually};
 
 /// One POST on a connection of its own; gives the verdict.
 fn post(node: &Node, fields: &str, body: &[u8]) -> String {
     let mut peer = Peer::connect(node).unwrap();
+    // A node that is busy with another bomb is not stuck.
+    let _ = peer.stream.set_write_timeout(Some(PATIENCE));
     let length = body.len();
     let head = format!(
         "POST /api/metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{fields}\
