@@ -77,11 +77,12 @@ pub const HTTP2_FRAME_BYTES_MAX: u32 = 16 * KIB as u32;
 /// Bytes of answers h2 buffers for one stream whose peer does not take them.
 pub const HTTP2_SEND_BUFFER_BYTES: usize = 32 * KIB;
 /// A DATA frame under 256 bytes costs the rest of them until it is taken; out of budget GOAWAY
-/// ENHANCE_YOUR_CALM. One turn's [`HTTP2_TURN_BYTES`] in frames of one byte is 6,554 x 255 = 1.6
-/// MB, and streams take theirs after every turn.
-pub const HTTP2_SMALL_DATA_BUDGET: usize = 2 * MIB;
+/// ENHANCE_YOUR_CALM. One turn's [`HTTP2_TURN_BYTES`] in frames of one byte is 1,638 x 255 = 418
+/// KB, and streams take theirs after every turn. h2 keeps the room that so many frames needed: 0.5
+/// MB a connection.
+pub const HTTP2_SMALL_DATA_BUDGET: usize = 512 * KIB;
 /// Bytes read from one connection before its streams, and others, get their turn.
-pub const HTTP2_TURN_BYTES: usize = 64 * KIB;
+pub const HTTP2_TURN_BYTES: usize = 16 * KIB;
 /// Streams that a peer resets before we saw them (h2's own count); past it GOAWAY.
 pub const HTTP2_PENDING_RESETS_MAX: usize = 20;
 /// Streams that we reset for a peer's faults; past it GOAWAY (CVE-2025-8671, MadeYouReset).
@@ -195,6 +196,9 @@ pub const DRAIN_BATCH: usize = 4_096;
 /// Filters, and groupings, whose members the aggregator remembers: the views' and as many of
 /// snapshots. 512 x 65,536 slots x 1 B = 32 MiB for filters, twice that for groupings.
 pub const SELECTIONS_MAX: usize = 2 * VIEWS_MAX;
+/// Host tables of before that slow readers may hold; past it 503. 65,536 hosts with names of 32 B
+/// and tags of 100 B are 12 MB each, at the bounds of names and tags 90 MB.
+pub const HOST_TABLES_OLD_MAX: usize = 4;
 /// Bytes of one `hosts_patch`, about a thousand hosts; what is left goes with the next tick.
 pub const HOSTS_PATCH_BYTES_MAX: usize = 64 * KIB;
 /// What the aggregator spends on questions between two drains; the rest wait for the next round.

@@ -11,7 +11,7 @@ use serde::{Serialize, Serializer};
 
 use crate::catalog::{HostChange, Tags};
 use crate::frame::Names;
-use crate::limits::HOSTS_PATCH_BYTES_MAX;
+use crate::limits::{HOST_TABLES_OLD_MAX, HOSTS_PATCH_BYTES_MAX};
 use crate::sample::Slot;
 
 pub struct Host {
@@ -36,6 +36,8 @@ pub struct Hosts {
     is_pending: Vec<bool>,
     /// The whole table as JSON, and the epoch and version it was made for.
     table: Option<(u32, u64, Bytes)>,
+    /// Tables of before that somebody may still be reading.
+    old_tables: Vec<Bytes>,
 }
 
 #[derive(Serialize)]
@@ -146,12 +148,17 @@ impl Hosts {
         Some(json)
     }
 
-    /// The body of `GET /api/hosts`; made once per change, however many ask.
-    pub fn table(&mut self) -> Bytes {
+    /// The body of `GET /api/hosts`; made once per change, however many ask. None while slow
+    /// readers hold [`HOST_TABLES_OLD_MAX`] of before: each is as large as the newest.
+    pub fn table(&mut self) -> Option<Bytes> {
         if let Some((epoch, version, body)) = &self.table
             && (*epoch, *version) == (self.epoch, self.version)
         {
-            return body.clone();
+            return Some(body.clone());
+        }
+        self.old_tables.retain(|table| !table.is_unique());
+        if HOST_TABLES_OLD_MAX <= self.old_tables.len() {
+            return None;
         }
         let rows = self.rows.iter().zip(0..);
         let rows = rows.filter_map(|(row, slot)| {
@@ -162,8 +169,11 @@ impl Hosts {
             epoch: self.epoch,
             hosts: rows.collect(),
         }));
-        self.table = Some((self.epoch, self.version, body.clone()));
-        body
+        let newest = (self.epoch, self.version, body.clone());
+        if let Some((_, _, old)) = self.table.replace(newest) {
+            self.old_tables.push(old);
+        }
+        Some(body)
     }
 
     pub fn invariants(&self) {
@@ -198,6 +208,7 @@ fn to_json(message: &impl Serialize) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     fn set(slot: Slot, name: &str, tags: &[(&str, &str)]) -> HostChange {
@@ -236,10 +247,14 @@ mod tests {
         );
         assert_eq!((hosts.epoch(), hosts.host(0), hosts.host(1)), (2, "db", ""));
         assert_eq!(
-            hosts.table(),
+            hosts.table().unwrap(),
             r#"{"epoch":2,"hosts":[[0,"db",{"dc":"ber"}]]}"#
         );
-        assert_eq!(hosts.table().as_ptr(), hosts.table().as_ptr(), "made once");
+        assert_eq!(
+            hosts.table().unwrap().as_ptr(),
+            hosts.table().unwrap().as_ptr(),
+            "made once"
+        );
     }
 
     #[test]
@@ -270,5 +285,23 @@ mod tests {
         }
         assert_eq!((told, hosts.epoch()), (5_000, epoch));
         assert!((3..10).contains(&epoch));
+    }
+
+    /// Whoever reads slowly keeps a table of before, and there is one for each change.
+    #[test]
+    fn tables_that_somebody_reads_are_few() {
+        let mut hosts = Hosts::default();
+        let mut readers = Vec::new();
+        for _ in 0..=HOST_TABLES_OLD_MAX {
+            hosts.version += 1;
+            readers.push(hosts.table().unwrap());
+        }
+        hosts.version += 1;
+        assert_eq!(hosts.table(), None);
+        readers.pop();
+        assert_eq!(hosts.table(), None, "the newest is not one of before");
+        readers.pop();
+        assert!(hosts.table().is_some());
+        assert!(hosts.table().is_some(), "the same table costs nothing more");
     }
 }

@@ -72,6 +72,7 @@ pub enum Answer {
     Hosts { epoch: u32, body: Bytes },
     UnknownHost,
     UnknownMetric,
+    Busy,
 }
 
 /// The thread's whole life. Once `stop` is set it goes on until every producer has gone, or did not
@@ -177,7 +178,8 @@ impl Desk {
                 }
                 Question::Hosts { reply } => {
                     let (epoch, body) = self.fleet.hosts(now);
-                    let _ = reply.send(Answer::Hosts { epoch, body });
+                    let answer = body.map(|body| Answer::Hosts { epoch, body });
+                    let _ = reply.send(answer.unwrap_or(Answer::Busy));
                 }
             }
             if self.inputs.clock.mono_ms() >= until_ms {

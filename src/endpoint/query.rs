@@ -76,6 +76,7 @@ impl Asked {
                     .with("Cache-Control", "no-cache")
             }
             Some(Answer::UnknownHost) => Response::from(&Reject::new(Reason::UnknownHost)),
+            Some(Answer::Busy) => Response::from(&Reject::new(Reason::Busy)),
             Some(Answer::UnknownMetric) => Response::from(&Reject::new(Reason::UnknownMetric)),
             None => Response::from(&Reject::new(Reason::Stopping)),
         }
