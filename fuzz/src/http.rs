@@ -207,7 +207,7 @@ impl<'b> Fields<'b> {
 
     /// Outer None: more offers than are kept, of a handshake or not.
     fn upgrade(&self) -> Option<Option<Upgrade<'b>>> {
-        let (mut protocols, mut kept): ([&[u8]; 4], _) = Default::default();
+        let (mut protocols, mut kept) = ([&b""[..]; 4], 0_usize);
         for offer in self.values("sec-websocket-protocol") {
             *protocols.get_mut(kept)? = offer;
             kept += usize::from(!offer.is_empty());
