@@ -245,7 +245,7 @@ fn say(text: &str) {
     let _ = writeln!(out, "{text}").and_then(|()| out.flush());
 }
 
-/// SIGTERM, Ctrl-C and SIGHUP, heard from before the server answers: by then somebody may know of it.
+/// SIGTERM, Ctrl-C and SIGHUP, heard before the server answers: by then somebody may know of it.
 struct Signals {
     runtime: tokio::runtime::Runtime,
     term: Signal,

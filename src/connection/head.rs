@@ -205,7 +205,7 @@ fn field<'b>(
                 fields.upgrade_token |= token.eq_ignore_ascii_case(b"upgrade");
             }
         }
-        12 if is("Content-Type") => request.content_type = Some(value),
+        12 if is("Content-Type") => once(&mut request.content_type, value, "Content-Type twice")?,
         13 if is("Authorization") => {
             once(&mut request.authorization, value, "Authorization twice")?;
         }
@@ -215,7 +215,13 @@ fn field<'b>(
             Some(_) => return Err(framing("Content-Length twice")),
         },
         15 if is("Accept-Encoding") => request.accept_encoding = Some(value),
-        16 if is("Content-Encoding") => request.content_encoding = Some(value),
+        16 if is("Content-Encoding") => {
+            once(
+                &mut request.content_encoding,
+                value,
+                "Content-Encoding twice",
+            )?;
+        }
         17 if is("Transfer-Encoding") => {
             if fields.chunked || !value.eq_ignore_ascii_case(b"chunked") {
                 return Err(framing("Transfer-Encoding must be exactly `chunked`, once"));
@@ -243,7 +249,7 @@ fn cookie(value: &[u8]) -> Option<&[u8]> {
     ours.next()
 }
 
-/// Two credentials of one kind: a proxy may have looked at the other one.
+/// Two of a kind that has one: a proxy may have looked at the other one.
 fn once<'b>(
     known: &mut Option<&'b [u8]>,
     value: &'b [u8],
@@ -415,6 +421,10 @@ mod tests {
             ": b",
             "A B: c",
             "Ä: b",
+            "Authorization: Bearer a\r\nAuthorization: Bearer b",
+            "X-API-Key: a\r\nX-API-Key: a",
+            "Content-Type: a/b\r\nContent-Type: a/b",
+            "Content-Encoding: zstd\r\nContent-Encoding: gzip",
         ] {
             check(&with(field), Reason::BadHeader);
         }

@@ -62,6 +62,25 @@ pub(crate) const PLAN: Plan = Plan {
     token: None,
 };
 
+impl Plan {
+    fn posters(&self) -> usize {
+        match self.honest {
+            0 if is_long() => 100,
+            0 => 20,
+            count => count,
+        }
+    }
+
+    /// Connections that honest clients may have open at one moment and not at another.
+    fn coming_and_going(&self) -> usize {
+        if self.reconnect {
+            self.posters() / 4 + 1
+        } else {
+            0
+        }
+    }
+}
+
 /// How long each attack lasts: `ATTACK_SECONDS`.
 pub(crate) fn seconds() -> u64 {
     let said = std::env::var("ATTACK_SECONDS");
@@ -131,14 +150,9 @@ impl Drop for Dismissal<'_> {
 
 pub(crate) fn besiege_node(node: &Node, plan: &Plan, attack: impl Fn(&Field<'_>, usize) + Sync) {
     let honest = Honest::default();
-    let posters = match plan.honest {
-        0 if is_long() => 100,
-        0 => 20,
-        count => count,
-    };
     thread::scope(|scope| {
         let _dismissal = Dismissal(&honest);
-        for number in 0..posters {
+        for number in 0..plan.posters() {
             let honest = &honest;
             scope.spawn(move || honest.post(node, plan, number));
         }
@@ -210,7 +224,7 @@ fn watched(
     let cpu_attack = cpu_ms(pid) - cpu_began;
 
     honest.enter(Phase::After);
-    let files_max = files_before + if plan.reconnect { 25 } else { 0 };
+    let files_max = files_before + plan.coming_and_going();
     let bytes_max = bytes_before + bytes_before / 10 + plan.kept_max;
     let until = Instant::now() + PATIENCE;
     let is_back = || anonymous_bytes(pid) <= bytes_max && open_files(pid) <= files_max;
@@ -283,7 +297,7 @@ impl Attacked {
             mib(peak),
             mib(before)
         );
-        let files_max = self.files[0] + if plan.reconnect { 25 } else { 0 };
+        let files_max = self.files[0] + plan.coming_and_going();
         assert!(self.files[2] <= files_max, "{name}: files {:?}", self.files);
     }
 
