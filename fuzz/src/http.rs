@@ -187,7 +187,7 @@ impl<'b> Fields<'b> {
         match (&lengths[..], &codings[..], self.minor) {
             ([], [], _) => Some(Framing::Sized(0)),
             ([length], [], _) => {
-                let digits = 0 < length.len() && length.iter().all(u8::is_ascii_digit);
+                let digits = !length.is_empty() && length.iter().all(u8::is_ascii_digit);
                 let text = str::from_utf8(length).ok()?;
                 let length = text.parse().ok().filter(|_| digits && text.len() <= 18);
                 length.map(Framing::Sized)
