@@ -34,7 +34,8 @@ HEADS = [
         "GET /api/live HTTP/1.1", "Host: [::1]:80", "Upgrade: h2c, WebSocket", "Origin: http://a",
         "Connection: Upgrade", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
         "Sec-WebSocket-Version: 13", "Sec-WebSocket-Protocol: tidewall.v1, x",
-        "Cookie: tidewall=t", "",
+        "Sec-WebSocket-Protocol: ", "Sec-WebSocket-Protocol: y", "Sec-WebSocket-Protocol: z",
+        "Cookie: x", "Cookie: tidewall=t", "",
     ),
     lines(
         "POST /api/metrics HTTP/1.1", "Host: a", "Content-Type: application/json",

@@ -61,10 +61,11 @@ const TARGETS: [&str; 10] = [
 ];
 
 /// The later ones are refused.
-const FIELDS: [&str; 25] = [
+const FIELDS: [&str; 26] = [
     "Connection: close",
     "Connection: keep-alive, Upgrade",
     "Upgrade: websocket",
+    "Sec-WebSocket-Protocol: tidewall.v1, tidewall.token.t",
     "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
     "Content-Type: application/json",
     "Content-Encoding: gzip",

@@ -114,8 +114,8 @@ pub fn head(input: &[u8]) -> Option<Request<'_>> {
         keep_alive: !fields.lists("connection", "close")
             && (minor == 1 || fields.lists("connection", "keep-alive")),
         expects_continue: fields.expects_continue()?,
-        content_type: fields.last("content-type"),
-        content_encoding: fields.last("content-encoding"),
+        content_type: fields.only("content-type")?,
+        content_encoding: fields.only("content-encoding")?,
         authorization: fields.only("authorization")?,
         api_key: fields.only("x-api-key")?,
         cookie: fields.cookie("tidewall"),
@@ -124,7 +124,7 @@ pub fn head(input: &[u8]) -> Option<Request<'_>> {
         if_none_match: fields.last("if-none-match"),
         accept_encoding: fields.last("accept-encoding"),
         preflight: fields.last("access-control-request-method").is_some(),
-        upgrade: fields.upgrade(),
+        upgrade: fields.upgrade()?,
         minor,
     })
 }
@@ -187,7 +187,7 @@ impl<'b> Fields<'b> {
         match (&lengths[..], &codings[..], self.minor) {
             ([], [], _) => Some(Framing::Sized(0)),
             ([length], [], _) => {
-                let digits = 0 < length.len() && length.iter().all(u8::is_ascii_digit);
+                let digits = !length.is_empty() && length.iter().all(u8::is_ascii_digit);
                 let text = str::from_utf8(length).ok()?;
                 let length = text.parse().ok().filter(|_| digits && text.len() <= 18);
                 length.map(Framing::Sized)
@@ -205,16 +205,22 @@ impl<'b> Fields<'b> {
         known.then_some(!values.is_empty() && self.minor == 1)
     }
 
-    fn upgrade(&self) -> Option<Upgrade<'b>> {
-        let websocket = self
-            .last("upgrade")
-            .is_some_and(|value| has_member(value, "websocket"));
-        let wanted = websocket && self.lists("connection", "upgrade") && self.minor == 1;
-        wanted.then(|| Upgrade {
+    /// Outer None: more offers than are kept, of a handshake or not.
+    fn upgrade(&self) -> Option<Option<Upgrade<'b>>> {
+        let (mut protocols, mut kept) = ([&b""[..]; 4], 0_usize);
+        for offer in self.values("sec-websocket-protocol") {
+            *protocols.get_mut(kept)? = offer;
+            kept += usize::from(!offer.is_empty());
+        }
+        let is_websocket = |value| has_member(value, "websocket");
+        let wanted = self.last("upgrade").is_some_and(is_websocket)
+            && self.lists("connection", "upgrade")
+            && self.minor == 1;
+        Some(wanted.then(|| Upgrade {
             key: self.last("sec-websocket-key"),
             version: self.last("sec-websocket-version"),
-            protocols: self.last("sec-websocket-protocol"),
-        })
+            protocols,
+        }))
     }
 }
 

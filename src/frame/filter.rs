@@ -7,7 +7,8 @@ use std::fmt;
 
 use crate::limits::{FILTER_BYTES_MAX, FILTER_DEPTH_MAX, FILTER_TERMS_MAX};
 
-/// Its `Display` is the canonical text, which parses to an equal filter.
+/// Its `Display` is the canonical text, which parses to an equal filter unless `not`, pushed down,
+/// made it longer than a filter's text may be.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct Filter {
     root: Node,
