@@ -33,5 +33,6 @@ for path in "${targets[@]}"; do
     exit 1
   fi
   # Executions, edges of the program and of how often they were taken.
-  grep -a ' DONE ' "$log" | sed -E 's/^#([0-9]+).*(cov: [0-9]+ ft: [0-9]+).*/\1 runs, \2/'
+  grep -aE '[[:space:]]DONE[[:space:]]' "$log" |
+    sed -E 's/^#([0-9]+).*(cov: [0-9]+ ft: [0-9]+).*/\1 runs, \2/'
 done
