@@ -44,7 +44,8 @@ impl Gate {
 /// A socket that h2 reads and writes.
 pub(super) struct Gated<S> {
     socket: S,
-    /// Read before it was known that HTTP/2 is spoken; begins with the preface.
+    /// Read before it was known that HTTP/2 is spoken; begins with the preface. Counts as read in
+    /// the turns that hand it to h2: it is up to four turns' worth.
     before: Vec<u8>,
     at: usize,
     gate: Rc<Gate>,
@@ -71,27 +72,37 @@ impl<S: AsyncRead + Unpin> AsyncRead for Gated<S> {
         cx: &mut Waiting<'_>,
         into: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.at < self.before.len() {
-            let taken = (self.before.len() - self.at).min(into.remaining());
+        let left = self.gate.left.get();
+        if self.at < self.before.len() && 0 < left {
+            let taken = left.min(self.before.len() - self.at).min(into.remaining());
             into.put_slice(&self.before[self.at..self.at + taken]);
             self.at += taken;
+            self.gate.left.set(left - taken);
             if self.at == self.before.len() {
                 self.before = Vec::new();
                 self.at = 0;
             }
             return Poll::Ready(Ok(()));
         }
-        if self.gate.flooded.get() {
+        if self.gate.flooded.get() && self.before.is_empty() {
             // The driver sees it too, and ends the connection. Not before h2 has had its preface:
             // only then can it say why.
             return Poll::Pending;
         }
-        if self.gate.left.get() == 0 {
+        if left == 0 {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
         let had = into.filled().len();
-        let read = Pin::new(&mut self.socket).poll_read(cx, into);
+        let read = if into.remaining() <= left {
+            Pin::new(&mut self.socket).poll_read(cx, into)
+        } else {
+            let mut part = ReadBuf::new(into.initialize_unfilled_to(left));
+            let read = Pin::new(&mut self.socket).poll_read(cx, &mut part);
+            let came = part.filled().len();
+            into.advance(came);
+            read
+        };
         self.gate.heard(&into.filled()[had..]);
         read
     }

@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::{JoinHandle, spawn_local};
 
 use super::*;
-use crate::limits::{BODY_GRACE, WRITE_STALL_TIMEOUT};
+use crate::limits::{BODY_GRACE, HTTP2_TURN_BYTES, READ_BUFFER_BYTES, WRITE_STALL_TIMEOUT};
 use crate::server::core::tests::{Rig, calm, test};
 
 struct Client {
@@ -184,6 +184,49 @@ fn a_preface_alone_has_a_deadline() {
         assert_eq!(rig.core.connections(), 0);
         let mut bytes = Vec::new();
         client.read_to_end(&mut bytes).await.unwrap();
+    });
+}
+
+fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
+    let length = u8::try_from(payload.len()).unwrap();
+    [&[0, 0, length, kind, flags, 0, 0, 0, stream], payload].concat()
+}
+
+/// What came with the preface was handed to h2 in one turn: a client with a full socket buffer of
+/// small frames spent the whole budget for them before a stream took any, and was sent away.
+#[test]
+fn small_frames_that_come_with_the_preface_are_no_flood() {
+    const STREAMS: u8 = 50;
+    test(async |rig| {
+        let mut client = rig.connect().await;
+        let mut all = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".to_vec();
+        let post = b"\x83\x86\x04\x0c/api/metrics\x41\x01x";
+        let body = format!(
+            "{:<93}",
+            r#"{"server_id":1,"metric_type":"cpu","value":53.2}"#
+        );
+        for at in 0..STREAMS {
+            all.extend(frame(1, 4, 2 * at + 1, post));
+        }
+        for (at, byte) in body.bytes().enumerate() {
+            let last = u8::from(at + 1 == body.len());
+            for stream in 0..STREAMS {
+                all.extend(frame(0, last, 2 * stream + 1, &[byte]));
+            }
+        }
+        assert!(2 * HTTP2_TURN_BYTES < all.len() && all.len() < READ_BUFFER_BYTES);
+        client.write_all(&all).await.unwrap();
+        calm().await;
+        let mut head = [0; 9];
+        let mut heads = 0;
+        while heads < STREAMS {
+            client.read_exact(&mut head).await.unwrap();
+            let [_, _, length, kind, ..] = head;
+            assert_ne!(kind, 7, "GOAWAY after {heads} answers");
+            heads += u8::from(kind == 1);
+            let mut payload = vec![0; length.into()];
+            client.read_exact(&mut payload).await.unwrap();
+        }
     });
 }
 
