@@ -42,6 +42,8 @@ pub mod broadcast;
 
 pub mod frame;
 
+pub mod history;
+
 pub mod observe;
 
 pub mod reject;
@@ -51,6 +53,8 @@ pub mod agent;
 pub mod percent;
 
 pub mod duration;
+
+pub mod calendar;
 
 pub mod clock;
 

@@ -275,6 +275,22 @@ pub const MAILBOX_TICKS: usize = 4;
 /// Questions (`/api/snapshot` and the like) that wait for the aggregator; past it 503.
 pub const QUESTIONS_MAX: usize = 256;
 
+// ---- history --------------------------------------------------------------------------------
+
+/// Points of one series in one minute that are kept one by one, a thousand a second: what a block's
+/// 16 bits of count say. More are summed up in the row and counted as thinned.
+pub const BLOCK_POINTS_MAX: usize = 65_535;
+/// Points held until their minute is stored; past it they are not kept, and counted. 14 B each is 470
+/// MB at the bound; 100,000 a second take 84 MB for each minute, some 2.2 of which are on their way.
+pub const HISTORY_POINTS_MAX: usize = 1 << 25;
+/// Names held for them; then all are forgotten and learned anew. Twice [`SERIES_MAX`] x 150 B.
+pub const HISTORY_NAMES_MAX: usize = 2 * SERIES_MAX;
+/// Bytes of a segment after which the next one begins: some seven million samples.
+pub const JOURNAL_SEGMENT_BYTES: usize = 64 * MIB;
+/// One record of the journal. A reader trusts no longer one, so that a damaged length costs it
+/// nothing.
+pub const JOURNAL_RECORD_BYTES_MAX: usize = MIB;
+
 // ---- WebSocket ------------------------------------------------------------------------------
 
 /// One ingest message, all its fragments together; past it close 1009.

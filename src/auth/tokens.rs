@@ -16,6 +16,7 @@ use subtle::ConstantTimeEq;
 use thiserror::Error;
 use toml::value::{Datetime, Offset};
 
+use crate::calendar::days_from_civil;
 use crate::limits::{
     COLUMNS_MAX, HOST_BYTES_MAX, RATE_BURST, TOKEN_NAME_BYTES_MAX, TOKENS_FILE_BYTES_MAX,
     TOKENS_MAX,
@@ -431,14 +432,6 @@ fn unix_ms(at: Datetime) -> Result<i64, String> {
     let second = time.second.unwrap_or_default();
     let of_day = (i64::from(time.hour) * 60 + i64::from(time.minute) - minutes) * 60;
     Ok((days * 86_400 + of_day + i64::from(second)) * 1_000)
-}
-
-/// Days since 1970-01-01; years begin in March, so that a leap day comes last.
-fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
-    let year = if month <= 2 { year - 1 } else { year };
-    let (era, of_era) = (year.div_euclid(400), year.rem_euclid(400));
-    let of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
-    era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468
 }
 
 #[cfg(test)]

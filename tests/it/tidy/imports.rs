@@ -17,6 +17,7 @@ const IMPORTS: &[(&str, &str)] = &[
     ("limits", ""),
     ("clock", ""),
     ("duration", ""),
+    ("calendar", ""),
     ("percent", ""),
     ("sample", ""),
     // `shim` is what stands in for the standard library under loom.
@@ -26,8 +27,13 @@ const IMPORTS: &[(&str, &str)] = &[
     ("catalog", "sample limits"),
     ("frame", "percent sample limits"),
     ("observe", "reject limits clock"),
+    // Below the aggregator, which feeds it through a ring.
+    (
+        "history",
+        "calendar catalog clock limits observe ring sample",
+    ),
     ("connection", "reject limits"),
-    ("auth", "connection percent reject limits"),
+    ("auth", "calendar connection percent reject limits"),
     ("route", "auth connection reject limits"),
     ("broadcast", "frame observe reject limits clock"),
     (

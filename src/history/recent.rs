@@ -1,0 +1,427 @@
+//! The minutes that are in no store yet: points as they came, and their rows once a minute passed.
+
+use std::collections::{BTreeMap, HashMap as StdMap};
+use std::sync::Arc;
+
+use foldhash::fast::RandomState;
+use hashbrown::HashMap;
+
+use super::block::{self, MINUTE_MS, Point};
+use super::journal::Position;
+use super::sketch::Sketch;
+use super::{FLEET_STEP_MS, FleetRow, Rollup, Row, SeriesName};
+use crate::limits::{BLOCK_POINTS_MAX, HISTORY_NAMES_MAX, HISTORY_POINTS_MAX};
+
+/// Invariants: every index of a minute is one of `names`, and `points` is what all minutes hold.
+#[derive(Default)]
+pub struct Recent {
+    names: Names,
+    open: BTreeMap<i64, Minute>,
+    passed: Vec<Arc<Passed>>,
+    points: usize,
+}
+
+/// Series by the small number that minutes know them by.
+#[derive(Clone, Default)]
+struct Names {
+    list: Vec<Arc<SeriesName>>,
+    by_key: HashMap<i64, u32, RandomState>,
+}
+
+/// One minute's points in the order they came: 14 bytes each, and nothing per series.
+#[derive(Default)]
+pub struct Minute {
+    series: Vec<u32>,
+    offsets_ms: Vec<u16>,
+    values: Vec<f64>,
+    /// How many of them an earlier life of this node took.
+    replayed: usize,
+}
+
+/// Minutes on their way into the store, together all that came before a place in the journal.
+pub struct Passed {
+    /// Every sample of these minutes and older ones that the journal has before this is in here, or
+    /// was stored before.
+    pub position: Position,
+    /// The latest minute that may be in here.
+    pub until: i64,
+    pub minutes: BTreeMap<i64, Minute>,
+    pub names: Vec<Arc<SeriesName>>,
+}
+
+impl Recent {
+    /// The small number of a series.
+    pub fn index(&mut self, name: &SeriesName) -> u32 {
+        let Names { list, by_key } = &mut self.names;
+        *by_key.entry(name.key).or_insert_with(|| {
+            list.push(Arc::new(name.clone()));
+            list.len() as u32 - 1
+        })
+    }
+
+    pub fn name(&self, index: u32) -> Option<&Arc<SeriesName>> {
+        self.names.list.get(index as usize)
+    }
+
+    /// Points that still fit.
+    pub fn room(&self) -> usize {
+        HISTORY_POINTS_MAX.saturating_sub(self.points)
+    }
+
+    pub fn points(&self) -> usize {
+        self.points
+    }
+
+    /// Of an index that [`Recent::index`] gave out since names were last forgotten.
+    pub fn add(&mut self, index: u32, minute: i64, offset_ms: u16, value: f64, replayed: bool) {
+        let open = self.open.entry(minute).or_default();
+        open.series.push(index);
+        open.offsets_ms.push(offset_ms);
+        open.values.push(value);
+        open.replayed += usize::from(replayed);
+        self.points += 1;
+    }
+
+    /// Takes all minutes up to `until` for the store; none: there are none. They can be read until
+    /// [`Recent::stored`]. The second value: names were forgotten, indices are void.
+    pub fn pass(&mut self, until: i64, position: Position) -> (Option<Arc<Passed>>, bool) {
+        let forget = HISTORY_NAMES_MAX <= self.names.list.len();
+        // Names can go only when no open minute leans on them.
+        let until = if forget { i64::MAX } else { until };
+        let later = self.open.split_off(&until.saturating_add(1));
+        let minutes = std::mem::replace(&mut self.open, later);
+        if minutes.is_empty() {
+            return (None, false);
+        }
+        let until = minutes
+            .keys()
+            .next_back()
+            .map_or(until, |&last| last.min(until));
+        let names = if forget {
+            std::mem::take(&mut self.names).list
+        } else {
+            self.names.list.clone()
+        };
+        let passed = Arc::new(Passed {
+            position,
+            until,
+            minutes,
+            names,
+        });
+        self.passed.push(Arc::clone(&passed));
+        (Some(passed), forget)
+    }
+
+    /// It is in the store, or was given up.
+    pub fn stored(&mut self, passed: &Arc<Passed>) {
+        self.passed.retain(|other| !Arc::ptr_eq(other, passed));
+        self.points -= passed.len();
+    }
+
+    /// The earliest minute that is still open.
+    pub fn first_open(&self) -> Option<i64> {
+        self.open.keys().next().copied()
+    }
+
+    /// Calls for every point of a series in `from_ms..to_ms`, in no order.
+    pub fn each_point(&self, key: i64, from_ms: i64, to_ms: i64, mut each: impl FnMut(i64, f64)) {
+        let mut scan = |minutes: &BTreeMap<i64, Minute>, index: u32| {
+            let within = super::minute_of(from_ms).0..=super::minute_of(to_ms).0;
+            for (&minute, points) in minutes.range(within) {
+                points.each(index, |offset_ms, value| {
+                    let time_ms = minute * MINUTE_MS + i64::from(offset_ms);
+                    if (from_ms..to_ms).contains(&time_ms) {
+                        each(time_ms, value);
+                    }
+                });
+            }
+        };
+        if let Some(&index) = self.names.by_key.get(&key) {
+            scan(&self.open, index);
+        }
+        for passed in &self.passed {
+            let index = passed.names.iter().position(|name| name.key == key);
+            if let Some(index) = index {
+                scan(&passed.minutes, index as u32);
+            }
+        }
+    }
+
+    /// Calls for every point of every series of a metric in `from_ms..to_ms`, in no order.
+    pub fn each_of_metric(
+        &self,
+        metric_key: i64,
+        from_ms: i64,
+        to_ms: i64,
+        mut each: impl FnMut(&SeriesName, i64, f64),
+    ) {
+        let mut scan = |minutes: &BTreeMap<i64, Minute>, names: &[Arc<SeriesName>]| {
+            let of_metric: Vec<bool> = names.iter().map(|n| n.metric_key == metric_key).collect();
+            let within = super::minute_of(from_ms).0..=super::minute_of(to_ms).0;
+            for (&minute, points) in minutes.range(within) {
+                for (at, &index) in points.series.iter().enumerate() {
+                    let time_ms = minute * MINUTE_MS + i64::from(points.offsets_ms[at]);
+                    if of_metric[index as usize] && (from_ms..to_ms).contains(&time_ms) {
+                        each(&names[index as usize], time_ms, points.values[at]);
+                    }
+                }
+            }
+        };
+        scan(&self.open, &self.names.list);
+        for passed in &self.passed {
+            scan(&passed.minutes, &passed.names);
+        }
+    }
+
+    /// Whether a name is known: nothing of it may be in any store.
+    pub fn knows(&self, mut is: impl FnMut(&SeriesName) -> bool) -> bool {
+        self.names.list.iter().any(|name| is(name))
+    }
+}
+
+impl Minute {
+    pub fn len(&self) -> usize {
+        self.series.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.series.is_empty()
+    }
+
+    fn each(&self, index: u32, mut each: impl FnMut(u16, f64)) {
+        for (at, _) in self.series.iter().enumerate().filter(|&(_, &i)| i == index) {
+            each(self.offsets_ms[at], self.values[at]);
+        }
+    }
+
+    /// The places of its points by series, each series' own in the order they came; and where each
+    /// series begins in that.
+    fn by_series(&self, series: usize) -> (Vec<u32>, Vec<u32>) {
+        let mut starts = vec![0_u32; series + 1];
+        for &index in &self.series {
+            starts[index as usize + 1] += 1;
+        }
+        for at in 0..series {
+            starts[at + 1] += starts[at];
+        }
+        let mut next = starts.clone();
+        let mut order = vec![0; self.series.len()];
+        for (at, &index) in self.series.iter().enumerate() {
+            let place = &mut next[index as usize];
+            order[*place as usize] = at as u32;
+            *place += 1;
+        }
+        (order, starts)
+    }
+}
+
+/// What a minute becomes.
+pub struct Rows {
+    /// In order of series keys: appended to a table ordered by them, its pages fill up.
+    pub rows: Vec<Row>,
+    pub fleet: Vec<FleetRow>,
+    /// Points that no block had place for.
+    pub thinned: u64,
+}
+
+impl Passed {
+    pub fn len(&self) -> usize {
+        self.minutes.values().map(Minute::len).sum()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.minutes.values().all(Minute::is_empty)
+    }
+
+    /// Points that this life of the node merged into the live state.
+    pub fn aggregated(&self) -> u64 {
+        let replayed: usize = self.minutes.values().map(|m| m.replayed).sum();
+        (self.len() - replayed) as u64
+    }
+
+    pub fn rows(&self, minute: i64, encoder: &mut block::Encoder) -> Rows {
+        let mut rows = Rows {
+            rows: Vec::new(),
+            fleet: Vec::new(),
+            thinned: 0,
+        };
+        let Some(points) = self.minutes.get(&minute) else {
+            return rows;
+        };
+        let (order, starts) = points.by_series(self.names.len());
+        let mut present: Vec<u32> = (0..self.names.len() as u32)
+            .filter(|&index| starts[index as usize] < starts[index as usize + 1])
+            .collect();
+        present.sort_unstable_by_key(|&index| self.names[index as usize].key);
+        let mut fleet = FleetSteps::default();
+        let mut of_one = Vec::new();
+        for index in present {
+            let name = &self.names[index as usize];
+            let (start, end) = (starts[index as usize], starts[index as usize + 1]);
+            of_one.clear();
+            of_one.extend(order[start as usize..end as usize].iter().map(|&at| Point {
+                offset_ms: points.offsets_ms[at as usize],
+                value: points.values[at as usize],
+            }));
+            // Stable: of equal times the one that came later stays later.
+            of_one.sort_by_key(|point| point.offset_ms);
+            rows.thinned += of_one.len().saturating_sub(BLOCK_POINTS_MAX) as u64;
+            rows.rows.push(row(minute, name.key, &of_one, encoder));
+            fleet.add(name.metric_key, &of_one);
+        }
+        rows.fleet = fleet.rows(minute);
+        rows
+    }
+}
+
+/// Makes a row of points that are in order; what a block does not hold is in the sums alone.
+pub fn row(minute: i64, series: i64, points: &[Point], encoder: &mut block::Encoder) -> Row {
+    let rollup = Rollup::of(points);
+    let kept = &points[..points.len().min(BLOCK_POINTS_MAX)];
+    let mut bytes = Vec::with_capacity(2 * kept.len() + 24);
+    encoder.encode(kept, &mut bytes);
+    Row {
+        minute,
+        series,
+        rollup,
+        points: bytes,
+    }
+}
+
+/// The fleet's statistics of one minute, a step at a time.
+#[derive(Default)]
+struct FleetSteps {
+    /// By metric and step in the minute.
+    steps: StdMap<(i64, u16), (Rollup, Sketch)>,
+}
+
+impl FleetSteps {
+    /// One host's points: the last of each step stands for the host.
+    fn add(&mut self, metric: i64, points: &[Point]) {
+        let step = |point: &Point| point.offset_ms / FLEET_STEP_MS as u16;
+        for same in points.chunk_by(|a, b| step(a) == step(b)) {
+            let Some(last) = same.last() else { continue };
+            let none = || (Rollup::EMPTY, Sketch::default());
+            let (rollup, sketch) = self.steps.entry((metric, step(last))).or_insert_with(none);
+            rollup.add(last.value);
+            sketch.add(last.value);
+        }
+    }
+
+    fn rows(self, minute: i64) -> Vec<FleetRow> {
+        let mut rows: Vec<FleetRow> = self
+            .steps
+            .into_iter()
+            .map(|((metric, step), (rollup, sketch))| {
+                let mut spread = Vec::new();
+                sketch.encode(&mut spread);
+                FleetRow {
+                    step: minute * (MINUTE_MS / FLEET_STEP_MS) + i64::from(step),
+                    metric,
+                    hosts: rollup.count,
+                    sum: rollup.sum,
+                    min: rollup.min,
+                    max: rollup.max,
+                    spread,
+                }
+            })
+            .collect();
+        rows.sort_unstable_by_key(|row| (row.metric, row.step));
+        rows
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn name(host: usize, metric: &str) -> SeriesName {
+        SeriesName::new(&format!("web-{host}"), metric, "")
+    }
+
+    fn filled() -> Recent {
+        let mut recent = Recent::default();
+        for second in 0..120_usize {
+            for host in 0..20 {
+                let index = recent.index(&name(host, if host % 2 == 0 { "cpu" } else { "mem" }));
+                let (minute, offset_ms) = super::super::minute_of(second as i64 * 1_000);
+                // Backwards within each pair of seconds, as senders that retry have it.
+                let offset_ms = offset_ms ^ 1_024;
+                recent.add(index, minute, offset_ms, (host + second) as f64, false);
+            }
+        }
+        recent
+    }
+
+    #[test]
+    fn a_minute_becomes_a_row_a_series() {
+        let mut recent = filled();
+        let (passed, forgot) = recent.pass(0, Position(7));
+        let passed = passed.unwrap();
+        assert!(!forgot);
+        assert_eq!(
+            (passed.len(), passed.until, recent.first_open()),
+            (1_200, 0, Some(1))
+        );
+        let rows = passed.rows(0, &mut block::Encoder::default());
+        assert!(rows.rows.is_sorted_by_key(|row| row.series));
+        assert_eq!((rows.rows.len(), rows.thinned), (20, 0));
+        let mut points = Vec::new();
+        for row in &rows.rows {
+            block::decode(&row.points, &mut points).unwrap();
+            assert!(points.is_sorted_by_key(|point| point.offset_ms));
+            assert_eq!(Rollup::of(&points), row.rollup);
+            assert_eq!(row.rollup.count, 60);
+        }
+        // Two metrics, six steps, ten hosts each.
+        assert_eq!(rows.fleet.len(), 12);
+        for row in &rows.fleet {
+            assert_eq!(row.hosts, 10);
+            assert_eq!(Sketch::decode(&row.spread).unwrap().count(), 10);
+        }
+    }
+
+    #[test]
+    fn points_are_read_wherever_they_are_and_counted() {
+        let mut recent = filled();
+        let key = name(3, "mem").key;
+        let read = |recent: &Recent, from_ms, to_ms| {
+            let mut count = 0;
+            recent.each_point(key, from_ms, to_ms, |_, _| count += 1);
+            count
+        };
+        assert_eq!(read(&recent, 0, 120_000), 120);
+        let passed = recent.pass(0, Position(7)).0.unwrap();
+        assert_eq!(read(&recent, 0, 120_000), 120);
+        assert_eq!(read(&recent, 30_000, 90_000), 60);
+        recent.stored(&passed);
+        assert_eq!(read(&recent, 0, 120_000), 60);
+        assert_eq!(recent.points(), 1_200);
+        assert_eq!(recent.room(), HISTORY_POINTS_MAX - 1_200);
+        let mut hosts = std::collections::BTreeSet::new();
+        recent.each_of_metric(name(0, "cpu").metric_key, 60_000, 120_000, |name, _, _| {
+            hosts.insert(name.host.to_string());
+        });
+        assert_eq!(hosts.len(), 10);
+    }
+
+    /// Hosts come and go for years: their names must not.
+    #[test]
+    fn names_are_forgotten_with_a_minute_once_there_are_too_many() {
+        let mut recent = Recent::default();
+        let mut other = name(0, "cpu");
+        for at in 0..HISTORY_NAMES_MAX {
+            other.key = at as i64;
+            recent.index(&other);
+            if at + 2 == HISTORY_NAMES_MAX {
+                recent.add(0, 5, 0, 1.0, false);
+                assert!(!recent.pass(0, Position(1)).1, "one below the bound");
+            }
+        }
+        let (passed, forgot) = recent.pass(0, Position(1));
+        assert_eq!(passed.unwrap().names.len(), HISTORY_NAMES_MAX);
+        assert!(forgot);
+        assert_eq!(recent.index(&name(1, "cpu")), 0);
+    }
+}
