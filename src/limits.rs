@@ -291,8 +291,8 @@ pub const JOURNAL_WANTED_INTERVAL: Duration = Duration::from_millis(2);
 pub const JOURNAL_SYNC_INTERVAL: Duration = Duration::from_secs(1);
 /// Records gathered before they are written, whatever waits in the ring: about a million samples.
 pub const JOURNAL_BATCH_BYTES: usize = 8 * MIB;
-/// A minute is stored this long after its end: what comes later is a correction, which costs the
-/// store a row read and written again.
+/// A minute is stored this long after its end, and nothing is stored more often: what comes later is
+/// a correction, which costs the store a row read and written again.
 pub const HISTORY_GRACE: Duration = Duration::from_secs(5);
 /// Writes that wait for the store; then minutes stay open, and join the next.
 pub const HISTORY_PASSED_MAX: usize = 16;
