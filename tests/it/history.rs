@@ -239,6 +239,72 @@ fn the_books_have_history_s_line_too() {
     );
 }
 
+/// A document may ask by a field of its own; its acknowledgement comes later than others, in order.
+#[test]
+fn a_stream_s_document_can_ask_for_the_disk() {
+    let scratch = Scratch::new("stream");
+    let node = scratch.start();
+    let mut stream = node.web_socket("/api/metrics", None);
+    for seq in 0..20 {
+        let ack = if seq % 2 == 0 {
+            r#""ack":"durable","#
+        } else {
+            ""
+        };
+        stream.say(&format!(
+            r#"{{"host":"w",{ack}"seq":{seq},"metrics":{{"v":{seq}}}}}"#
+        ));
+    }
+    let mut acks: Vec<u64> = (0..20)
+        .map(|_| stream.next_json()["ack_seq"].as_u64().unwrap())
+        .collect();
+    let durable: Vec<u64> = acks.iter().copied().filter(|seq| seq % 2 == 0).collect();
+    assert!(durable.is_sorted(), "{acks:?}");
+    acks.sort_unstable();
+    assert!(acks.into_iter().eq(0..20));
+    // What is on the disk is there after a kill at once.
+    drop(node);
+    let node = scratch.start();
+    let found = values(&node, "w", "v", now_ms() - 60_000);
+    assert!(
+        found.iter().filter(|value| *value % 2.0 == 0.0).count() == 10,
+        "{found:?}"
+    );
+    let none = Node::start(&[]);
+    let mut stream = none.web_socket("/api/metrics", None);
+    stream.say(r#"{"host":"w","ack":"durable","seq":7,"metrics":{"v":1}}"#);
+    let refused = stream.next_json();
+    assert_eq!(
+        (&refused["reason"], &refused["seq"]),
+        (&"not_durable".into(), &7.into())
+    );
+}
+
+/// A sender whose clock is an hour slow says when it sent: its samples lie where they belong.
+#[test]
+fn a_wrong_clock_that_shows_itself_is_set_right() {
+    let scratch = Scratch::new("skew");
+    let node = scratch.start();
+    let slow_ms = now_ms() - 3_600_000;
+    for (host, sent_at) in [("right", now_ms()), ("slow", slow_ms)] {
+        let body = format!(
+            r#"{{"host":"{host}","time":{},"sent_at":{sent_at},"metrics":{{"v":1}}}}"#,
+            sent_at - 5_000
+        );
+        assert_eq!(node.connect().post(&body).unwrap().status, 201);
+    }
+    eventually("both", || {
+        ["right", "slow"]
+            .iter()
+            .all(|host| values(&node, host, "v", now_ms() - 20_000).len() == 1)
+    });
+    assert_eq!(
+        values(&node, "slow", "v", slow_ms - 60_000).len(),
+        1,
+        "it is there once"
+    );
+}
+
 #[test]
 fn questions_without_an_answer_hear_why() {
     let scratch = Scratch::new("questions");
