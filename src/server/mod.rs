@@ -34,7 +34,6 @@ use crate::endpoint::{Context, Shared};
 use crate::frame::views::Views;
 use crate::history::service::{self, Kept, OpenError, Report};
 use crate::limits::{HANDOVER_QUEUE, QUESTIONS_MAX, RING_CAPACITY, STOP_TIMEOUT};
-use crate::observe::{Aggregated, Counters};
 use crate::ring::{Producer, ring};
 use crate::server::core::{Peers, Phase, Seed};
 use crate::server::tls::{Tls, TlsError};
@@ -125,7 +124,10 @@ impl Server {
             history: kept.feed,
         };
         let (phase, _) = watch::channel(Phase::Serving);
-        let aggregate = move || Ok(aggregator::run(inputs));
+        let aggregate = move || {
+            aggregator::run(inputs);
+            Ok(())
+        };
         let mut threads = vec![spawn("aggregator", None, aggregate)?];
         let parts = Parts {
             producers,
