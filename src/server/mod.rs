@@ -137,7 +137,6 @@ impl Server {
         };
         let seeds = seeds(&shared, parts, &mailboxes, &phase);
         threads.append(&mut spawn_cores(seeds, &settings.pins)?);
-        // Last in the line: they end once the aggregator has.
         threads.extend(kept.threads);
         Ok(Self {
             report: kept.report,
