@@ -174,6 +174,9 @@ pub fn time_of(sample: &Sample, arrival_ms: i64) -> i64 {
 }
 
 #[cfg(test)]
+mod stores;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
