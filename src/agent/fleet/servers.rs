@@ -405,7 +405,7 @@ impl Servers {
                 let said = server
                     .template
                     .say_sums(&hosts[server.number].name, *count, sums);
-                self.worker.shared.say_sums(said);
+                self.worker.shared.say_sums(&said);
             }
             count(
                 &mut requests.lost,

@@ -109,9 +109,9 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn say_sums(&self, lines: String) {
+    pub(super) fn say_sums(&self, lines: &str) {
         let mut sums = self.sums.lock().unwrap_or_else(PoisonError::into_inner);
-        sums.push_str(&lines);
+        sums.push_str(lines);
     }
 }
 
