@@ -14,7 +14,10 @@ pub mod bits;
 pub mod block;
 pub mod journal;
 pub mod log;
+pub mod mysql;
+pub mod node;
 pub mod recent;
+pub mod ship;
 pub mod sketch;
 pub mod sqlite;
 
