@@ -12,14 +12,25 @@
 
 pub mod bits;
 pub mod block;
+pub mod durable;
+pub mod hours;
 pub mod journal;
+pub mod keeper;
 pub mod log;
 pub mod mysql;
+pub mod names;
 pub mod node;
+pub mod question;
+pub mod reader;
 pub mod recent;
+pub mod service;
+pub mod shelf;
 pub mod ship;
 pub mod sketch;
 pub mod sqlite;
+pub mod steps;
+pub mod sync;
+pub mod writer;
 
 use std::sync::Arc;
 
