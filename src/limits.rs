@@ -348,10 +348,10 @@ pub const MYSQL_BATCH_BYTES: usize = MIB;
 /// the database may wait for a lock.
 pub const MYSQL_TIMEOUT: Duration = Duration::from_secs(10);
 pub const MYSQL_LOCK_WAIT_SECONDS: u64 = 5;
-/// The same for a change of the schema: 34 partitions of two tables, some 50 ms each on a slow disk.
+/// The same for a change of the schema: 34 partitions of a table, some 50 ms each on a slow disk.
 pub const MYSQL_ALTER_TIMEOUT: Duration = Duration::from_secs(60);
-/// Deadlocks and lock waits of one batch, a random time of up to [`MYSQL_RETRY_MAX`] between two; one
-/// more ends the session, and the next begins after its own wait.
+/// Deadlocks and lock waits of one batch, a random time of up to [`MYSQL_RETRY_MAX`] between two;
+/// one more ends the session, and the next begins after its own wait.
 pub const MYSQL_RETRIES_MAX: u32 = 8;
 pub const MYSQL_RETRY_MAX: Duration = Duration::from_millis(200);
 /// Prepared statements of a connection: four tables by ten sizes, and what reads.

@@ -1,7 +1,7 @@
 //! The schema, step by step: files that are applied in order and never change.
 //!
-//! MySQL has no transactions for what changes a schema. So every statement does nothing where it was
-//! done before, and a migration that was cut off is simply begun again.
+//! MySQL has no transactions for what changes a schema. So every statement does nothing where it
+//! was done before, and a migration that was cut off is simply begun again.
 
 use ring::digest::{SHA256, digest};
 
@@ -97,8 +97,8 @@ async fn missing(client: &mut Client) -> Result<Vec<Applied>, MysqlError> {
     Ok(missing)
 }
 
-/// Whoever changes the schema holds this; it ends with the connection. Locks are the whole server's,
-/// so the database is in the name, short enough for MySQL's 64 characters.
+/// Whoever changes the schema holds this; it ends with the connection. Locks are the whole
+/// server's, so the database is in the name, short enough for MySQL's 64 characters.
 const LOCK: &str = "CONCAT('tidewall.', LEFT(SHA2(DATABASE(), 256), 40))";
 
 pub(super) async fn lock(client: &mut Client) -> Result<(), MysqlError> {

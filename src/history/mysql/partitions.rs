@@ -1,8 +1,8 @@
 //! The days' partitions: made before their day begins, dropped once it is too old.
 //!
 //! A partition holds all that is after the one before it, up to the end of its own day; the last,
-//! `later`, has no end. So there is a place for every minute, and no row ever waits for a partition:
-//! what is older than the first one falls into the first, what is from a clock that is ahead into
+//! `later`, has no end. So there is a place for every minute, and no row ever waits for one: what
+//! is older than the first partition falls into it, what is from a clock that is ahead into
 //! `later`. Only `later` is ever split, and it is empty but for such rows, so that a split copies
 //! next to nothing.
 
@@ -30,8 +30,9 @@ pub struct Care {
     pub names_forgotten: u64,
 }
 
-/// Makes and drops what is due. `keep_days` none: nothing is ever dropped. A day counts as begun, or
-/// as past, when both our clock and the database's say so: one that is wrong must not cost history.
+/// Makes and drops what is due. `keep_days` none: nothing is ever dropped. A day counts as begun,
+/// or as past, when both our clock and the database's say so: one that is wrong must not cost
+/// history.
 pub async fn care(
     client: &mut Client,
     now_ms: i64,

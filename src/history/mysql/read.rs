@@ -21,7 +21,7 @@ impl Reader {
         }
     }
 
-    /// Rows of a series in a range of minutes, in order: one of a minute for each node that has any.
+    /// Rows of a series in a range of minutes, in order: one a minute for each node that has any.
     pub async fn rows(
         &mut self,
         series: i64,

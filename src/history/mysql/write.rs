@@ -106,6 +106,7 @@ const METRICS: Insert = Insert {
 pub struct Writer {
     pub client: Client,
     node: i64,
+    watermark: i64,
     /// The latest day for which the database has each name, as far as this connection knows.
     series: HashMap<i64, i64, RandomState>,
     metrics: HashMap<i64, i64, RandomState>,
@@ -116,6 +117,7 @@ impl Writer {
         Self {
             client,
             node,
+            watermark: 0,
             series: HashMap::default(),
             metrics: HashMap::default(),
         }
@@ -126,7 +128,14 @@ impl Writer {
         let sql = "SELECT flush FROM nodes WHERE node = ?";
         let values = vec![self.node.into()];
         let rows: Vec<(i64,)> = self.client.select(MYSQL_TIMEOUT, sql, values).await?;
-        Ok(rows.first().map_or(0, |&(flush,)| flush))
+        let watermark = rows.first().map_or(0, |&(flush,)| flush);
+        if watermark < self.watermark {
+            // Emptied under our eyes: its names may have gone too.
+            self.series.clear();
+            self.metrics.clear();
+        }
+        self.watermark = watermark;
+        Ok(watermark)
     }
 
     /// Series of the batch that the database has no name for, or none since `day`.
@@ -215,7 +224,9 @@ impl Writer {
                 .run(sql, vec![node.into(), flush.into()])
                 .await?;
         }
-        self.client.say(MYSQL_TIMEOUT, "COMMIT").await
+        self.client.say(MYSQL_TIMEOUT, "COMMIT").await?;
+        self.watermark = watermark.unwrap_or(self.watermark);
+        Ok(())
     }
 
     /// After a statement that another client was in the way of.

@@ -122,6 +122,8 @@ impl Session {
                 }
                 Ok(())
             }
+            // Another node is at it.
+            Err(MysqlError::Locked) => Ok(()),
             Err(error) if error.is_refusal() => {
                 if !std::mem::replace(&mut self.is_care_refused, true) {
                     tracing::warn!(%error, "MySQL's days were not made or dropped");
