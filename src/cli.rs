@@ -56,9 +56,18 @@ pub enum Command {
     Agent(AgentArgs),
     /// Load a node with simulated servers and viewers, and report what they saw
     Fleet(FleetArgs),
+    /// Check every file of a history directory that no node uses
+    Verify(VerifyArgs),
     /// Make tokens for a node's --tokens file
     #[command(subcommand)]
     Token(TokenCommand),
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct VerifyArgs {
+    /// The directory, as after `sqlite:` in --history
+    #[arg(value_name = "DIR")]
+    pub dir: PathBuf,
 }
 
 #[derive(Debug, Subcommand)]
@@ -100,6 +109,9 @@ pub struct TokenNewArgs {
     pub host_prefix: Option<String>,
 }
 
+/// Where history goes when nobody says so.
+pub const HISTORY_DEFAULT: &str = "sqlite:tidewall-data";
+
 /// Flags of `serve`; `demo` takes them too.
 #[derive(Args, Clone, Debug)]
 pub struct ServeArgs {
@@ -121,14 +133,38 @@ pub struct ServeArgs {
         value_name = "TIME")]
     pub tick: Duration,
 
-    /// Where history goes; this version knows `none`
+    /// Where history goes: `sqlite:DIR`, `mysql://USER:PASSWORD@HOST/DATABASE` or `none`
     #[arg(
         long,
         env = "TIDEWALL_HISTORY",
-        default_value = "none",
+        default_value = HISTORY_DEFAULT,
         value_name = "WHERE"
     )]
     pub history: String,
+
+    /// With MySQL: the directory that holds what it has not taken yet
+    #[arg(
+        long,
+        env = "TIDEWALL_HISTORY_DIR",
+        default_value = "tidewall-data",
+        value_name = "DIR"
+    )]
+    pub history_dir: PathBuf,
+
+    /// How long points are kept one by one; whole days
+    #[arg(long, env = "TIDEWALL_KEEP_POINTS", default_value = "2d", value_parser = duration::parse,
+        value_name = "TIME")]
+    pub keep_points: Duration,
+
+    /// How long each minute's count, sum, least, greatest and last value are kept; whole days
+    #[arg(long, env = "TIDEWALL_KEEP_MINUTES", default_value = "30d",
+        value_parser = duration::parse, value_name = "TIME")]
+    pub keep_minutes: Duration,
+
+    /// The same of hours
+    #[arg(long, env = "TIDEWALL_KEEP_HOURS", default_value = "730d", value_parser = duration::parse,
+        value_name = "TIME")]
+    pub keep_hours: Duration,
 
     /// Serve addresses other than loopback although there are no tokens
     #[arg(long, env = "TIDEWALL_OPEN")]

@@ -8,8 +8,10 @@ use core_affinity::CoreId;
 use thiserror::Error;
 
 use crate::auth::tokens::{self, Tokens};
-use crate::cli::ServeArgs;
-use crate::limits::{TICK_MAX, TICK_MIN};
+use crate::cli::{HISTORY_DEFAULT, ServeArgs};
+use crate::history::service::Plan;
+use crate::history::writer::Keep;
+use crate::limits::{HISTORY_DAYS_MAX, TICK_MAX, TICK_MIN};
 
 /// What a server is started with.
 #[derive(Clone, Debug)]
@@ -22,6 +24,8 @@ pub struct Settings {
     pub tokens: Option<PathBuf>,
     /// Certificate to speak TLS with.
     pub identity: Option<Identity>,
+    /// None: nothing is kept.
+    pub history: Option<Plan>,
     /// CPUs to pin cores to, in order; empty: do not pin.
     pub pins: Vec<CoreId>,
 }
@@ -61,8 +65,14 @@ pub enum SettingsError {
     Tick(Duration),
     #[error("--cores {0}: must be 1 to 256")]
     Cores(usize),
-    #[error("--history {0}: this version keeps no history; only `none` is known")]
+    #[error("--history {0}: must be sqlite:DIR, mysql://USER:PASSWORD@HOST/DATABASE or none")]
     History(String),
+    #[error("{flag} {value:?}: must be 1 to {most} whole days, and no less than what is finer")]
+    Keep {
+        flag: &'static str,
+        value: Duration,
+        most: i64,
+    },
     #[error("--allow-origin {0}: must be scheme://host or scheme://host:port, without a path")]
     Origin(String),
 }
@@ -79,9 +89,7 @@ impl Settings {
         if args.tick < TICK_MIN || TICK_MAX < args.tick {
             return Err(SettingsError::Tick(args.tick));
         }
-        if args.history != "none" {
-            return Err(SettingsError::History(args.history.clone()));
-        }
+        let history = history(args)?;
         for origin in &args.allow_origin {
             let rest = origin.split_once("://").map(|(_, rest)| rest);
             if rest.is_none_or(|rest| rest.is_empty() || rest.contains('/')) {
@@ -115,6 +123,7 @@ impl Settings {
             allow_origin,
             tokens: args.tokens.clone(),
             identity,
+            history,
             pins,
         })
     }
@@ -139,6 +148,38 @@ impl Settings {
     pub fn tick_ms(&self) -> u32 {
         u32::try_from(self.tick.as_millis()).unwrap_or(u32::MAX)
     }
+}
+
+fn history(args: &ServeArgs) -> Result<Option<Plan>, SettingsError> {
+    let wrong = || SettingsError::History(args.history.clone());
+    let points_days = days("--keep-points", args.keep_points, 1)?;
+    let minutes_days = days("--keep-minutes", args.keep_minutes, points_days)?;
+    let hours_days = days("--keep-hours", args.keep_hours, minutes_days)?;
+    let dir = match args.history.split_once(':') {
+        None if args.history == "none" => return Ok(None),
+        Some(("sqlite", "")) | None => return Err(wrong()),
+        Some(("sqlite", dir)) => PathBuf::from(dir),
+        Some(_) => return Err(wrong()),
+    };
+    Ok(Some(Plan {
+        dir,
+        may_move: args.history == HISTORY_DEFAULT,
+        keep: Keep {
+            points_days,
+            minutes_days,
+            hours_days,
+        },
+    }))
+}
+
+fn days(flag: &'static str, value: Duration, least: i64) -> Result<i64, SettingsError> {
+    const DAY_S: u64 = 86_400;
+    let days = (value.as_secs() / DAY_S) as i64;
+    let is_whole = value == Duration::from_secs(days as u64 * DAY_S);
+    let most = HISTORY_DAYS_MAX;
+    let fits = is_whole && (least..=most).contains(&days);
+    fits.then_some(days)
+        .ok_or(SettingsError::Keep { flag, value, most })
 }
 
 fn resolve(listen: &str) -> Result<SocketAddr, SettingsError> {

@@ -283,6 +283,48 @@ pub const QUESTIONS_MAX: usize = 256;
 
 // ---- history --------------------------------------------------------------------------------
 
+/// Samples between the aggregator and history: 262,144 x 24 B = 6 MiB, 2.6 s of 100,000 a second.
+/// Past it they are not kept, and counted: the live wall waits for no disk.
+pub const HISTORY_RING_CAPACITY: usize = 1 << 18;
+/// Samples taken from it under one lock of the recent minutes: 4,096 x 50 ns = 0.2 ms.
+pub const HISTORY_DRAIN_BATCH: usize = 4_096;
+/// How often what came is written to the page cache, which outlives the process. With the drain of
+/// the rings before it, a killed node loses some 60 ms of samples; the promise is 250.
+pub const JOURNAL_INTERVAL: Duration = Duration::from_millis(50);
+/// The same while somebody waits for a durable answer.
+pub const JOURNAL_WANTED_INTERVAL: Duration = Duration::from_millis(2);
+/// How often it is brought to the disk, which outlives the machine's power.
+pub const JOURNAL_SYNC_INTERVAL: Duration = Duration::from_secs(1);
+/// Records gathered before they are written, whatever waits in the ring: about a million samples.
+pub const JOURNAL_BATCH_BYTES: usize = 8 * MIB;
+/// A minute is stored this long after its end: what comes later is a correction, which costs the
+/// store a row read and written again.
+pub const HISTORY_GRACE: Duration = Duration::from_secs(5);
+/// Writes that wait for the store; then minutes stay open, and join the next.
+pub const HISTORY_PASSED_MAX: usize = 16;
+/// How often a directory that cannot be opened, and a store that cannot be written, is tried again.
+pub const HISTORY_REOPEN_INTERVAL: Duration = Duration::from_secs(10);
+pub const HISTORY_RETRY_INTERVAL: Duration = Duration::from_secs(2);
+/// An hour is made of its minutes this long after its end, and made again for what came late only so
+/// much later: with 100,000 series it takes seconds.
+pub const HOUR_REST_MINUTES: i64 = 15;
+pub const HOUR_REMAKE_MINUTES: i64 = 60;
+/// The longest that anything is kept: ten years are 120 files of hours and 3,650 of days.
+pub const HISTORY_DAYS_MAX: i64 = 3_653;
+/// The longest range of one question.
+pub const HISTORY_RANGE_MS_MAX: i64 = HISTORY_DAYS_MAX * 86_400_000;
+/// The range of a question that names none.
+pub const HISTORY_RANGE_DEFAULT_MS: i64 = 3_600_000;
+/// Steps, or points, of one answer: 11,000 x some 25 B is 275 KB; more must be asked for in parts.
+pub const HISTORY_POINTS_ANSWERED_MAX: usize = 11_000;
+/// Questions about history that wait for the reader; one more is refused with 503.
+pub const HISTORY_QUESTIONS_MAX: usize = 64;
+/// What one question may take of the reader; past it 503, so that the next gets its turn.
+pub const HISTORY_QUESTION_TIMEOUT: Duration = Duration::from_secs(5);
+/// Free bytes of the disk below which the oldest day makes room, and a share of the whole disk: the
+/// lesser of the two, so that a small disk is not full from the start.
+pub const HISTORY_FREE_BYTES: u64 = 256 * MIB as u64;
+pub const HISTORY_FREE_DIVISOR: u64 = 20;
 /// Points of one series in one minute that are kept one by one, a thousand a second: what a block's
 /// 16 bits of count say. More are summed up in the row and counted as thinned.
 pub const BLOCK_POINTS_MAX: usize = 65_535;
@@ -390,7 +432,9 @@ const _: () = assert!(
     BATCH_SAMPLES_MAX <= RING_CAPACITY,
     "a batch must fit an empty ring"
 );
-const _: () = assert!(RING_CAPACITY.is_power_of_two());
+const _: () = assert!(RING_CAPACITY.is_power_of_two() && HISTORY_RING_CAPACITY.is_power_of_two());
+const _: () = assert!(HISTORY_RING_CAPACITY.is_multiple_of(HISTORY_DRAIN_BATCH));
+const _: () = assert!(BLOCK_POINTS_MAX <= u16::MAX as usize);
 const _: () = assert!(
     HTTP2_TURN_BYTES / 10 * 255 < HTTP2_SMALL_DATA_BUDGET,
     "a turn of one-byte frames fits the budget"

@@ -44,6 +44,7 @@ pub enum Reason {
     Method,
     UnknownHost,
     UnknownMetric,
+    NoHistory,
     BadQuery,
     ForeignOrigin,
     BadUpgrade,
@@ -71,6 +72,7 @@ pub enum Reason {
     // The node is full or going away.
     RingFull,
     Busy,
+    NotDurable,
     TooManyConnections,
     Stopping,
 }
@@ -195,6 +197,7 @@ impl Reason {
             R::Method => row(405, 1008, "method", "method not allowed here"),
             R::UnknownHost => row(404, 1008, "unknown_host", "this host was never seen"),
             R::UnknownMetric => row(404, 1008, "unknown_metric", "this metric was never seen"),
+            R::NoHistory => row(404, 1008, "no_history", "this node keeps no history"),
             R::BadQuery => row(400, 1008, "bad_query", "malformed query"),
             R::ForeignOrigin => row(403, 1008, "foreign_origin", "this Origin may not connect"),
             R::BadUpgrade => row(400, 1002, "bad_upgrade", "malformed WebSocket handshake"),
@@ -219,6 +222,7 @@ impl Reason {
             R::StalledViewer => row(408, 1013, "stalled_viewer", "the socket takes nothing"),
             R::RingFull => row(503, 1013, "ring_full", "the node is full, try again"),
             R::Busy => row(503, 1013, "busy", "the node is busy, try again"),
+            R::NotDurable => row(503, 1013, "not_durable", "the disk did not take it"),
             R::TooManyConnections => row(503, 1013, "connections", "too many connections"),
             R::Stopping => Answer {
                 http2: Http2::GoAway(Code::NoError),
@@ -335,6 +339,7 @@ const ALL: [Reason; REASONS] = [
     R::Method,
     R::UnknownHost,
     R::UnknownMetric,
+    R::NoHistory,
     R::BadQuery,
     R::ForeignOrigin,
     R::BadUpgrade,
@@ -358,6 +363,7 @@ const ALL: [Reason; REASONS] = [
     R::StalledViewer,
     R::RingFull,
     R::Busy,
+    R::NotDurable,
     R::TooManyConnections,
     R::Stopping,
 ];

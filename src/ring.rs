@@ -117,6 +117,11 @@ impl Producer {
         Ok(())
     }
 
+    /// Records ever published, wrapping: a place in the order of this ring.
+    pub fn position(&self) -> usize {
+        self.tail
+    }
+
     pub fn capacity(&self) -> usize {
         self.shared.slots.len()
     }
@@ -241,6 +246,11 @@ impl Consumer {
         let sample = unsafe { take(&self.shared.slots, self.head) };
         self.release(1);
         Some(sample)
+    }
+
+    /// Records ever taken, wrapping.
+    pub fn position(&self) -> usize {
+        self.head
     }
 
     /// Records published and not yet taken.

@@ -12,6 +12,7 @@ pub enum Endpoint {
     LiveSocket,
     Snapshot,
     Hosts,
+    History,
     Offenders,
     Health,
     Ready,
@@ -27,11 +28,12 @@ pub enum Endpoint {
     Options(&'static str),
 }
 
-const API: [&str; 5] = [
+const API: [&str; 6] = [
     "/api/metrics",
     "/api/live",
     "/api/snapshot",
     "/api/hosts",
+    "/api/history",
     "/api/offenders",
 ];
 
@@ -65,6 +67,7 @@ pub fn route(request: &Request<'_>) -> Result<Endpoint, Reject> {
         ("/api/live", _) => Err(Reason::UpgradeRequired.into()),
         ("/api/snapshot", _) => Ok(Endpoint::Snapshot),
         ("/api/hosts", _) => Ok(Endpoint::Hosts),
+        ("/api/history", _) => Ok(Endpoint::History),
         ("/api/offenders", _) => Ok(Endpoint::Offenders),
         ("/healthz", _) => Ok(Endpoint::Health),
         ("/readyz", _) => Ok(Endpoint::Ready),
@@ -81,9 +84,11 @@ impl Endpoint {
     pub fn needs(self) -> Option<Scope> {
         match self {
             Endpoint::Ingest | Endpoint::IngestSocket => Some(Scope::Ingest),
-            Endpoint::LiveSocket | Endpoint::Snapshot | Endpoint::Hosts | Endpoint::Wall => {
-                Some(Scope::Read)
-            }
+            Endpoint::LiveSocket
+            | Endpoint::Snapshot
+            | Endpoint::Hosts
+            | Endpoint::History
+            | Endpoint::Wall => Some(Scope::Read),
             Endpoint::Metrics | Endpoint::Offenders => Some(Scope::Admin),
             // Probes cannot log in; the dashboard's files are the same for everybody.
             Endpoint::Health
@@ -160,6 +165,12 @@ mod tests {
                 "/api/hosts?epoch=1",
                 false,
                 Ok(Endpoint::Hosts),
+            ),
+            (
+                Method::Get,
+                "/api/history?metric=cpu",
+                false,
+                Ok(Endpoint::History),
             ),
             (Method::Get, "/", false, Ok(Endpoint::Wall)),
             (Method::Get, "/login", false, Ok(Endpoint::Login)),

@@ -12,8 +12,11 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::agent::fleet::{self, FleetError};
 use crate::agent::{self, AgentError, Background};
 use crate::auth::tokens::{self, TokensError};
-use crate::cli::{self, Cli, CliError, Command, DemoArgs, ServeArgs, TokenCommand, TokenNewArgs};
+use crate::cli::{
+    self, Cli, CliError, Command, DemoArgs, ServeArgs, TokenCommand, TokenNewArgs, VerifyArgs,
+};
 use crate::config::{Identity, Settings, SettingsError};
+use crate::history::service::{self, OpenError};
 use crate::server::tls::{self, TlsError};
 use crate::server::{Server, StartError};
 
@@ -28,6 +31,10 @@ pub enum RunError {
     Tls(#[from] TlsError),
     #[error("cannot make a certificate: {0}")]
     Certificate(#[from] rcgen::Error),
+    #[error("--history {0}")]
+    History(OpenError),
+    #[error("{0}")]
+    Verify(String),
     #[error("this system gives no random bytes")]
     NoRandom,
     #[error("this token would not be taken: {0}")]
@@ -57,6 +64,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Serve(args) => serve(&args),
         Command::Demo(args) => demo(&args),
         Command::Agent(args) => agent::run(&args).map_err(Into::into),
+        Command::Verify(args) => verify(&args),
         Command::Token(TokenCommand::New(args)) => new_token(&args),
         Command::Fleet(args) => match fleet::run(&args) {
             Ok(verdict) => return ExitCode::from(verdict.exit_code()),
@@ -76,7 +84,12 @@ impl RunError {
             Self::Settings(_) | Self::Usage(_) | Self::Token(_) | Self::Tls(_) => 2,
             Self::Agent(error) => error.exit_code(),
             Self::Fleet(error) => error.exit_code(),
-            Self::Listen(..) | Self::Io(_) | Self::Certificate(_) | Self::NoRandom => 1,
+            Self::History(_) => 2,
+            Self::Verify(_)
+            | Self::Listen(..)
+            | Self::Io(_)
+            | Self::Certificate(_)
+            | Self::NoRandom => 1,
         }
     }
 }
@@ -115,6 +128,7 @@ fn serve(args: &ServeArgs) -> Result<(), RunError> {
         tracing::warn!("tokens travel in clear text: give --tls-cert and --tls-key");
     }
     say(&format!("listening on {}", url(&settings, &server)));
+    say_history(&settings, &server);
     signals.until_stopped(|| reload(&server));
     tracing::info!("stopping");
     Ok(server.stop()?)
@@ -137,8 +151,73 @@ fn start(settings: &Settings) -> Result<Server, RunError> {
     Server::start(settings).map_err(|error| match error {
         StartError::Settings(error) => error.into(),
         StartError::Tls(error) => error.into(),
+        StartError::History(error) => RunError::History(error),
         StartError::Io(error) => RunError::Listen(settings.listen.to_string(), error),
     })
+}
+
+/// Where history is, and what the fleet seen last will make of it.
+fn say_history(settings: &Settings, server: &Server) {
+    let (Some(report), Some(plan)) = (&server.report, &settings.history) else {
+        say("history is not kept (--history none)");
+        return;
+    };
+    let dir = report.dir.display();
+    let keep = plan.keep;
+    if 0 < report.replayed {
+        say(&format!(
+            "{} samples were taken back from the journal",
+            report.replayed
+        ));
+    }
+    if report.damaged {
+        say("the journal was damaged: /metrics has how much of it was given up");
+    }
+    say(&format!(
+        "history in {dir}: points for {} days, minutes for {}, hours for {}",
+        keep.points_days, keep.minutes_days, keep.hours_days
+    ));
+    if 0 < report.series {
+        let cost = report.cost(keep);
+        say(&format!(
+            "{} series were seen last: about {} of disk once all that is kept is there",
+            report.series,
+            bytes(cost)
+        ));
+    }
+}
+
+fn bytes(count: f64) -> String {
+    let units = ["B", "KB", "MB", "GB", "TB", "PB"];
+    let mut count = count;
+    for unit in units {
+        if count < 1_000.0 {
+            return format!("{count:.1} {unit}");
+        }
+        count /= 1_000.0;
+    }
+    format!("{count:.0} EB")
+}
+
+/// Exit code 1 when anything is wrong.
+fn verify(args: &VerifyArgs) -> Result<(), RunError> {
+    let (checked, findings) = service::verify(&args.dir).map_err(RunError::History)?;
+    say(&format!(
+        "{} days: {} rows, {} points; journal: {} segments, {} samples",
+        checked.days, checked.rows, checked.points, checked.segments, checked.samples
+    ));
+    for finding in &findings {
+        say(&format!("wrong: {finding}"));
+    }
+    if findings.is_empty() {
+        say("all is well");
+        return Ok(());
+    }
+    let count = findings.len();
+    Err(RunError::Verify(format!(
+        "{count} faults in {}",
+        args.dir.display()
+    )))
 }
 
 fn url(settings: &Settings, server: &Server) -> String {

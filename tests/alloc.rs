@@ -101,6 +101,7 @@ fn start() -> Server {
         allow_origin: Vec::new(),
         tokens: None,
         identity: None,
+        history: None,
         pins: Vec::new(),
     };
     Server::start(&settings).unwrap()

@@ -55,9 +55,10 @@ CREATE TABLE state (
     until    INTEGER NOT NULL,
     flush    INTEGER NOT NULL,
     samples  INTEGER NOT NULL,
+    rows     INTEGER NOT NULL,
     points   INTEGER NOT NULL
 );
-INSERT INTO state VALUES (0, -9223372036854775808, 0, 0, 1);
+INSERT INTO state VALUES (0, -9223372036854775808, 0, 0, 0, 1);
 
 PRAGMA user_version = 1;
 COMMIT;

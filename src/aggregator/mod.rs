@@ -31,6 +31,7 @@ use crate::catalog::Catalog;
 use crate::clock::{Clock, Now};
 use crate::frame::view::View;
 use crate::frame::views::Views;
+use crate::history::service::Feed;
 use crate::limits::{
     DRAIN_BATCH, DRAIN_INTERVAL, QUESTION_BUDGET, QUESTIONS_MAX, RING_CAPACITY, RINGS_TIMEOUT,
 };
@@ -53,6 +54,8 @@ pub struct Inputs {
     pub aggregated: Arc<Aggregated>,
     /// Set once, for an ordered stop.
     pub stop: Arc<AtomicBool>,
+    /// None: what was is not kept.
+    pub history: Option<Feed>,
 }
 
 /// A query that waits for its answer. Whoever asked may go away: the answer is dropped then.
@@ -147,14 +150,23 @@ impl Desk {
     /// ring's capacity from each, so that a fast producer does not keep the tick waiting.
     fn drain(&mut self, now: Now) -> u64 {
         let before = self.fleet.totals().samples;
+        let Inputs { rings, history, .. } = &mut self.inputs;
         for _ in 0..RING_CAPACITY / DRAIN_BATCH {
             let mut drained = 0;
-            for ring in &mut self.inputs.rings {
-                drained += ring.drain(DRAIN_BATCH, |samples| self.fleet.fold(samples, now));
+            for ring in rings.iter_mut() {
+                drained += ring.drain(DRAIN_BATCH, |samples| {
+                    self.fleet.fold(samples, now);
+                    if let Some(history) = history {
+                        history.forward(samples, now.wall_ms);
+                    }
+                });
             }
             if drained == 0 {
                 break;
             }
+        }
+        if let Some(history) = history {
+            history.mark(rings.iter().map(Consumer::position));
         }
         let samples = self.fleet.totals().samples;
         self.inputs.aggregated.samples.set(samples);
@@ -261,6 +273,7 @@ mod tests {
             tick: Duration::from_millis(20),
             aggregated: Arc::clone(&aggregated),
             stop: Arc::clone(&stop),
+            history: None,
         };
         Running {
             producers,

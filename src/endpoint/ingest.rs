@@ -176,6 +176,11 @@ impl Intake {
         Ok(samples)
     }
 
+    /// Where in this core's ring the samples taken last end.
+    pub fn position(&self) -> usize {
+        self.producer.as_ref().map_or(0, Producer::position)
+    }
+
     /// All that was read up to the fault, and the faulty sample; a whole batch that found no room.
     fn refused_samples(&self) -> usize {
         self.batch.refused().max(self.batch.samples()).max(1)

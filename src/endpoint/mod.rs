@@ -4,6 +4,7 @@
 //! with a question to the aggregator whose answer comes later. Protocol code turns both into bytes.
 
 pub mod dashboard;
+pub mod history;
 pub mod ingest;
 pub mod live;
 pub mod login;
@@ -24,6 +25,7 @@ use crate::catalog::Catalog;
 use crate::clock::{Clock, Now};
 use crate::endpoint::ingest::Intake;
 use crate::frame::views::Views;
+use crate::history::service::Access;
 use crate::observe::{Aggregated, Counters};
 use crate::reject::Reject;
 
@@ -33,6 +35,8 @@ pub struct Context {
     pub counters: Arc<Counters>,
     pub hub: Hub,
     pub intake: RefCell<Intake>,
+    /// Its number, and that of its ring.
+    pub core: usize,
     /// What the core knows of [`Shared::tokens`].
     pub tokens: RefCell<Arc<Tokens>>,
     /// Read from the clock a few times a second: enough for timeouts, free for requests.
@@ -47,6 +51,8 @@ pub struct Shared {
     pub questions: SyncSender<Question>,
     pub cores: Vec<Arc<Counters>>,
     pub aggregated: Arc<Aggregated>,
+    /// None: what was is not kept.
+    pub history: Option<Access>,
     pub origins: Origins,
     /// As the file was read last.
     pub tokens: RwLock<Arc<Tokens>>,
@@ -80,6 +86,21 @@ impl Shared {
         let accepted: u64 = self.cores.iter().map(|core| core.accepted_in_all()).sum();
         let aggregated = self.aggregated.samples.get();
         tracing::info!(accepted, aggregated, "stopped");
+        if let Some(history) = &self.history {
+            let counters = &history.counters;
+            let (persisted, pending) = (counters.persisted.get(), counters.pending());
+            let dropped = counters.dropped_in_all();
+            tracing::info!(persisted, pending, dropped, "history stopped");
+            if aggregated != persisted + pending + dropped {
+                tracing::error!(
+                    aggregated,
+                    persisted,
+                    pending,
+                    dropped,
+                    "history lost count"
+                );
+            }
+        }
         if accepted != aggregated {
             tracing::error!(accepted, aggregated, "accepted samples were not merged");
         }

@@ -11,7 +11,8 @@ pub fn health() -> Response {
     Response::text(200, "ok\n")
 }
 
-/// Whether the node takes and keeps data: not while it stops, nor when its aggregator stands still.
+/// Whether the node takes and keeps data: not while it stops, before its aggregator's first tick, nor
+/// while history can be written nowhere.
 pub fn ready(context: &Context) -> Response {
     let shared = &context.shared;
     if shared.stopping.load(Relaxed) {
@@ -19,6 +20,11 @@ pub fn ready(context: &Context) -> Response {
     }
     if shared.aggregated.ticks.get() == 0 {
         return Response::text(503, "starting\n");
+    }
+    if let Some(history) = &shared.history
+        && history.counters.journal_ok.get() == 0
+    {
+        return Response::text(503, "history cannot be written\n");
     }
     Response::text(200, "ready\n")
 }
@@ -41,7 +47,10 @@ pub fn offenders(context: &Context) -> Response {
 pub fn metrics(context: &Context) -> Response {
     let shared = &context.shared;
     let cores: Vec<_> = shared.cores.iter().map(AsRef::as_ref).collect();
-    let body = observe::exposition(&cores, &shared.aggregated, &gauges(shared));
+    let body = {
+        let history = shared.history.as_ref().map(|history| &*history.counters);
+        observe::exposition(&cores, &shared.aggregated, history, &gauges(shared))
+    };
     let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     Response {
         status: 200,

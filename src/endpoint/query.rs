@@ -5,12 +5,22 @@ use std::sync::mpsc::TrySendError;
 use tokio::sync::oneshot;
 
 use crate::aggregator::{Answer, Question};
-use crate::endpoint::{Context, Reply, Response};
+use crate::endpoint::{Context, Reply, Response, history};
 use crate::frame::view::View;
+use crate::history::reader;
 use crate::reject::{Reason, Reject};
 
 /// A question on its way.
-pub struct Asked {
+pub enum Asked {
+    /// To the aggregator.
+    Present(Present),
+    /// To history's reader.
+    Past(oneshot::Receiver<reader::Answer>),
+    /// To the disk, whether it has the samples that were taken.
+    Durable { wait: history::Wait, samples: usize },
+}
+
+pub struct Present {
     answer: oneshot::Receiver<Answer>,
     if_none_match: Option<Vec<u8>>,
     /// [`Shared::boot`](crate::endpoint::Shared::boot)
@@ -23,11 +33,11 @@ pub fn snapshot(context: &Context, query: &str) -> Result<Reply, Reject> {
         .map_err(|error| Reject::because(Reason::BadQuery, error.to_string()))?;
     let (reply, answer) = oneshot::channel();
     ask(context, Question::View { view, reply })?;
-    Ok(Reply::Later(Asked {
+    Ok(Reply::Later(Asked::Present(Present {
         answer,
         if_none_match: None,
         boot: String::new(),
-    }))
+    })))
 }
 
 /// `GET /api/hosts`: the host table. Its ETag is its epoch and the start that epochs are counted
@@ -36,11 +46,11 @@ pub fn hosts(context: &Context, if_none_match: Option<&[u8]>) -> Result<Reply, R
     let (reply, answer) = oneshot::channel();
     ask(context, Question::Hosts { reply })?;
     let if_none_match = if_none_match.map(<[u8]>::to_vec);
-    Ok(Reply::Later(Asked {
+    Ok(Reply::Later(Asked::Present(Present {
         answer,
         if_none_match,
         boot: context.shared.boot.clone(),
-    }))
+    })))
 }
 
 fn ask(context: &Context, question: Question) -> Result<(), Reject> {
@@ -56,10 +66,21 @@ fn ask(context: &Context, question: Question) -> Result<(), Reject> {
 
 impl Asked {
     pub fn poll(&mut self, cx: &mut std::task::Context<'_>) -> std::task::Poll<Response> {
-        let answer = std::pin::Pin::new(&mut self.answer);
-        answer.poll(cx).map(|answer| self.respond(answer.ok()))
+        match self {
+            Asked::Present(present) => {
+                let answer = std::pin::Pin::new(&mut present.answer);
+                answer.poll(cx).map(|answer| present.respond(answer.ok()))
+            }
+            Asked::Past(answer) => history::poll(answer, cx),
+            Asked::Durable { wait, samples } => wait
+                .as_mut()
+                .poll(cx)
+                .map(|is_durable| history::settle(is_durable, *samples)),
+        }
     }
+}
 
+impl Present {
     fn respond(&self, answer: Option<Answer>) -> Response {
         match answer {
             Some(Answer::Body(body)) => Response::json(200, body).with("Cache-Control", "no-store"),
@@ -94,7 +115,7 @@ mod tests {
     fn a_table_of_another_start_is_not_taken_for_this_one() {
         let answer = |boot: &str, if_none_match: Option<&str>| {
             let (_, answer) = oneshot::channel();
-            let asked = Asked {
+            let asked = Present {
                 answer,
                 if_none_match: if_none_match.map(|tag| tag.as_bytes().to_vec()),
                 boot: boot.to_owned(),

@@ -9,7 +9,7 @@ pub mod binary;
 mod column;
 pub mod filter;
 pub mod json;
-mod query;
+pub mod query;
 pub mod reader;
 pub mod view;
 pub mod views;

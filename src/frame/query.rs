@@ -6,7 +6,7 @@ use super::view::ViewError;
 use crate::percent;
 
 /// The query as the fields of a `view` object: `n` a number, `exprs` a list, else text.
-pub(super) fn fields(query: &str) -> Result<Map<String, Value>, ViewError> {
+pub fn fields(query: &str) -> Result<Map<String, Value>, ViewError> {
     let mut fields = Map::new();
     let mut at = 0;
     for pair in query.split('&') {
@@ -48,6 +48,6 @@ fn decode(text: &str, at: usize) -> Result<String, ViewError> {
 }
 
 /// A peer's key on its way into an error message.
-pub(super) fn shorten(key: &str) -> String {
+pub fn shorten(key: &str) -> String {
     key.chars().filter(|c| !c.is_control()).take(32).collect()
 }

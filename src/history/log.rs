@@ -13,6 +13,8 @@ use crate::limits::JOURNAL_SEGMENT_BYTES;
 pub struct Log {
     dir: PathBuf,
     segments: VecDeque<Segment>,
+    /// The greatest number that was ever a segment's.
+    taken: u32,
     /// None: the disk took no segment; the next rotation tries again.
     file: Option<File>,
 }
@@ -37,9 +39,11 @@ pub struct Found {
 
 impl Log {
     /// Reads what is there, oldest first, and begins no segment yet. `each` hears every entry with
-    /// its place; it says of a sample which minute it belongs to.
+    /// its place; it says of a sample which minute it belongs to. Segments to come have numbers past
+    /// `taken`, whatever was removed here by hand: places in the journal never come twice.
     pub fn open(
         dir: &Path,
+        taken: u32,
         mut each: impl FnMut(Position, Entry<'_>) -> Option<i64>,
     ) -> io::Result<(Log, Found)> {
         fs::create_dir_all(dir)?;
@@ -66,16 +70,13 @@ impl Log {
                 last_minute,
             });
         }
-        let dir = dir.to_owned();
-        let file = None;
-        Ok((
-            Log {
-                dir,
-                segments,
-                file,
-            },
-            found,
-        ))
+        let log = Log {
+            dir: dir.to_owned(),
+            segments,
+            taken,
+            file: None,
+        };
+        Ok((log, found))
     }
 
     /// Where the next record will stand.
@@ -99,7 +100,7 @@ impl Log {
     /// after it is called durable.
     pub fn rotate(&mut self) -> io::Result<Option<File>> {
         let old = self.file.take();
-        let number = self.segment() + 1;
+        let number = self.segment().max(self.taken) + 1;
         let path = self.path(number);
         let mut file = OpenOptions::new()
             .write(true)
@@ -134,29 +135,30 @@ impl Log {
         Ok(())
     }
 
+    /// The disk did not take the segment at hand: nothing more is written to it.
+    pub fn give_up(&mut self) {
+        self.file = None;
+    }
+
     /// A handle to sync by, on another thread.
     pub fn handle(&self) -> io::Result<Option<File>> {
         self.file.as_ref().map(File::try_clone).transpose()
     }
 
     /// The store has all minutes up to `until` that came before `position`: segments that hold
-    /// nothing else go. Also the one at hand, unless it is empty, so that a quiet node keeps none.
+    /// nothing else go, but never the one at hand.
     pub fn release(&mut self, position: Position, until: i64) {
         let is_done = |segment: &Segment| {
             Position::new(segment.number, segment.end) <= position && segment.last_minute <= until
         };
         while let Some(first) = self.segments.front()
             && is_done(first)
-            && (1 < self.segments.len() || self.file.is_none())
+            && 1 < self.segments.len()
         {
             if let Err(error) = fs::remove_file(self.path(first.number))
                 && error.kind() != io::ErrorKind::NotFound
             {
                 tracing::warn!(%error, "a segment of the journal could not be removed");
-                return;
-            }
-            // The last number stays known: positions never go back.
-            if self.segments.len() == 1 {
                 return;
             }
             self.segments.pop_front();
@@ -224,7 +226,7 @@ mod tests {
 
     fn values(dir: &Path) -> (Vec<f64>, Found, Log) {
         let mut values = Vec::new();
-        let (log, found) = Log::open(dir, |_, entry| match entry {
+        let (log, found) = Log::open(dir, 0, |_, entry| match entry {
             Entry::Sample { time_ms, value, .. } => {
                 values.push(value);
                 Some(time_ms / 60_000)

@@ -12,11 +12,22 @@
 
 pub mod bits;
 pub mod block;
+pub mod durable;
+pub mod hours;
 pub mod journal;
+pub mod keeper;
 pub mod log;
+pub mod names;
+pub mod question;
+pub mod reader;
 pub mod recent;
+pub mod service;
+pub mod shelf;
 pub mod sketch;
 pub mod sqlite;
+pub mod steps;
+pub mod sync;
+pub mod writer;
 
 use std::sync::Arc;
 

@@ -1,6 +1,6 @@
 //! The minutes that are in no store yet: points as they came, and their rows once a minute passed.
 
-use std::collections::{BTreeMap, HashMap as StdMap};
+use std::collections::{BTreeMap, HashMap as StdMap, VecDeque};
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
@@ -17,8 +17,11 @@ use crate::limits::{BLOCK_POINTS_MAX, HISTORY_NAMES_MAX, HISTORY_POINTS_MAX};
 pub struct Recent {
     names: Names,
     open: BTreeMap<i64, Minute>,
-    passed: Vec<Arc<Passed>>,
+    passed: VecDeque<Arc<Passed>>,
     points: usize,
+    /// Those of them that an earlier life of this node took.
+    replayed: usize,
+    position: Position,
 }
 
 /// Series by the small number that minutes know them by.
@@ -26,6 +29,15 @@ pub struct Recent {
 struct Names {
     list: Vec<Arc<SeriesName>>,
     by_key: HashMap<i64, u32, RandomState>,
+}
+
+/// A point that is in memory.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Found {
+    pub time_ms: i64,
+    pub value: f64,
+    /// A store that has its minute and knows a place past this one has the point too.
+    pub after: Position,
 }
 
 /// One minute's points in the order they came: 14 bytes each, and nothing per series.
@@ -72,6 +84,11 @@ impl Recent {
         self.points
     }
 
+    /// Points of samples that this life of the node merged.
+    pub fn aggregated(&self) -> u64 {
+        (self.points - self.replayed) as u64
+    }
+
     /// Of an index that [`Recent::index`] gave out since names were last forgotten.
     pub fn add(&mut self, index: u32, minute: i64, offset_ms: u16, value: f64, replayed: bool) {
         let open = self.open.entry(minute).or_default();
@@ -79,43 +96,50 @@ impl Recent {
         open.offsets_ms.push(offset_ms);
         open.values.push(value);
         open.replayed += usize::from(replayed);
+        self.replayed += usize::from(replayed);
         self.points += 1;
     }
 
-    /// Takes all minutes up to `until` for the store; none: there are none. They can be read until
-    /// [`Recent::stored`]. The second value: names were forgotten, indices are void.
-    pub fn pass(&mut self, until: i64, position: Position) -> (Option<Arc<Passed>>, bool) {
+    /// Makes all minutes up to `until` wait for the store; they can be read as before. True: names
+    /// were forgotten, indices are void.
+    pub fn pass(&mut self, until: i64, position: Position) -> bool {
         let forget = HISTORY_NAMES_MAX <= self.names.list.len();
         // Names can go only when no open minute leans on them.
         let until = if forget { i64::MAX } else { until };
         let later = self.open.split_off(&until.saturating_add(1));
         let minutes = std::mem::replace(&mut self.open, later);
-        if minutes.is_empty() {
-            return (None, false);
-        }
-        let until = minutes
-            .keys()
-            .next_back()
-            .map_or(until, |&last| last.min(until));
+        let Some((&last, _)) = minutes.last_key_value() else {
+            return false;
+        };
         let names = if forget {
             std::mem::take(&mut self.names).list
         } else {
             self.names.list.clone()
         };
-        let passed = Arc::new(Passed {
+        self.passed.push_back(Arc::new(Passed {
             position,
-            until,
+            until: until.min(last),
             minutes,
             names,
-        });
-        self.passed.push(Arc::clone(&passed));
-        (Some(passed), forget)
+        }));
+        forget
     }
 
-    /// It is in the store, or was given up.
-    pub fn stored(&mut self, passed: &Arc<Passed>) {
-        self.passed.retain(|other| !Arc::ptr_eq(other, passed));
-        self.points -= passed.len();
+    /// The oldest of what waits for the store.
+    pub fn next(&self) -> Option<Arc<Passed>> {
+        self.passed.front().cloned()
+    }
+
+    pub fn waiting(&self) -> usize {
+        self.passed.len()
+    }
+
+    /// The oldest is in the store, or was given up.
+    pub fn stored(&mut self) {
+        if let Some(passed) = self.passed.pop_front() {
+            self.points -= passed.len();
+            self.replayed -= passed.len() - passed.aggregated() as usize;
+        }
     }
 
     /// The earliest minute that is still open.
@@ -123,54 +147,57 @@ impl Recent {
         self.open.keys().next().copied()
     }
 
-    /// Calls for every point of a series in `from_ms..to_ms`, in no order.
-    pub fn each_point(&self, key: i64, from_ms: i64, to_ms: i64, mut each: impl FnMut(i64, f64)) {
-        let mut scan = |minutes: &BTreeMap<i64, Minute>, index: u32| {
-            let within = super::minute_of(from_ms).0..=super::minute_of(to_ms).0;
-            for (&minute, points) in minutes.range(within) {
-                points.each(index, |offset_ms, value| {
-                    let time_ms = minute * MINUTE_MS + i64::from(offset_ms);
-                    if (from_ms..to_ms).contains(&time_ms) {
-                        each(time_ms, value);
-                    }
-                });
-            }
-        };
-        if let Some(&index) = self.names.by_key.get(&key) {
-            scan(&self.open, index);
-        }
-        for passed in &self.passed {
-            let index = passed.names.iter().position(|name| name.key == key);
-            if let Some(index) = index {
-                scan(&passed.minutes, index as u32);
-            }
-        }
+    /// Where the journal stood when it was last written: what is added from now on comes after it.
+    pub fn set_position(&mut self, position: Position) {
+        self.position = position;
     }
 
-    /// Calls for every point of every series of a metric in `from_ms..to_ms`, in no order.
-    pub fn each_of_metric(
+    /// Calls for every point of a metric's series in `from_ms..to_ms`, of the one host if one is
+    /// given, in no order.
+    pub fn each_point(
         &self,
         metric_key: i64,
-        from_ms: i64,
-        to_ms: i64,
-        mut each: impl FnMut(&SeriesName, i64, f64),
+        key: Option<i64>,
+        (from_ms, to_ms): (i64, i64),
+        mut each: impl FnMut(&Arc<SeriesName>, Found),
     ) {
-        let mut scan = |minutes: &BTreeMap<i64, Minute>, names: &[Arc<SeriesName>]| {
-            let of_metric: Vec<bool> = names.iter().map(|n| n.metric_key == metric_key).collect();
-            let within = super::minute_of(from_ms).0..=super::minute_of(to_ms).0;
-            for (&minute, points) in minutes.range(within) {
-                for (at, &index) in points.series.iter().enumerate() {
-                    let time_ms = minute * MINUTE_MS + i64::from(points.offsets_ms[at]);
-                    if of_metric[index as usize] && (from_ms..to_ms).contains(&time_ms) {
-                        each(&names[index as usize], time_ms, points.values[at]);
+        let within = super::minute_of(from_ms).0..=super::minute_of(to_ms).0;
+        let mut scan =
+            |minutes: &BTreeMap<i64, Minute>, names: &[Arc<SeriesName>], found: Found| {
+                let is_sought = |name: &Arc<SeriesName>| {
+                    name.metric_key == metric_key && key.is_none_or(|key| name.key == key)
+                };
+                let sought: Vec<bool> = names.iter().map(is_sought).collect();
+                for (&minute, points) in minutes.range(within.clone()) {
+                    for (at, &index) in points.series.iter().enumerate() {
+                        if !sought[index as usize] {
+                            continue;
+                        }
+                        let time_ms = minute * MINUTE_MS + i64::from(points.offsets_ms[at]);
+                        if (from_ms..to_ms).contains(&time_ms) {
+                            let value = points.values[at];
+                            each(
+                                &names[index as usize],
+                                Found {
+                                    time_ms,
+                                    value,
+                                    ..found
+                                },
+                            );
+                        }
                     }
                 }
-            }
+            };
+        let found = Found {
+            time_ms: 0,
+            value: 0.0,
+            after: self.position,
         };
-        scan(&self.open, &self.names.list);
         for passed in &self.passed {
-            scan(&passed.minutes, &passed.names);
+            let after = Position(passed.position.0.saturating_sub(1));
+            scan(&passed.minutes, &passed.names, Found { after, ..found });
         }
+        scan(&self.open, &self.names.list, found);
     }
 
     /// Whether a name is known: nothing of it may be in any store.
@@ -186,12 +213,6 @@ impl Minute {
 
     pub fn is_empty(&self) -> bool {
         self.series.is_empty()
-    }
-
-    fn each(&self, index: u32, mut each: impl FnMut(u16, f64)) {
-        for (at, _) in self.series.iter().enumerate().filter(|&(_, &i)| i == index) {
-            each(self.offsets_ms[at], self.values[at]);
-        }
     }
 
     /// The places of its points by series, each series' own in the order they came; and where each
@@ -357,9 +378,8 @@ mod tests {
     #[test]
     fn a_minute_becomes_a_row_a_series() {
         let mut recent = filled();
-        let (passed, forgot) = recent.pass(0, Position(7));
-        let passed = passed.unwrap();
-        assert!(!forgot);
+        assert!(!recent.pass(0, Position(7)));
+        let passed = recent.next().unwrap();
         assert_eq!(
             (passed.len(), passed.until, recent.first_open()),
             (1_200, 0, Some(1))
@@ -385,22 +405,30 @@ mod tests {
     #[test]
     fn points_are_read_wherever_they_are_and_counted() {
         let mut recent = filled();
-        let key = name(3, "mem").key;
+        let (metric, key) = (name(3, "mem").metric_key, name(3, "mem").key);
         let read = |recent: &Recent, from_ms, to_ms| {
-            let mut count = 0;
-            recent.each_point(key, from_ms, to_ms, |_, _| count += 1);
-            count
+            let mut found = Vec::new();
+            recent.each_point(metric, Some(key), (from_ms, to_ms), |_, point| {
+                found.push(point)
+            });
+            found
         };
-        assert_eq!(read(&recent, 0, 120_000), 120);
-        let passed = recent.pass(0, Position(7)).0.unwrap();
-        assert_eq!(read(&recent, 0, 120_000), 120);
-        assert_eq!(read(&recent, 30_000, 90_000), 60);
-        recent.stored(&passed);
-        assert_eq!(read(&recent, 0, 120_000), 60);
+        recent.set_position(Position(5));
+        assert_eq!(read(&recent, 0, 120_000).len(), 120);
+        recent.pass(0, Position(7));
+        let both = read(&recent, 30_000, 90_000);
+        assert_eq!(both.len(), 60);
+        for point in both {
+            let after = if point.time_ms < 60_000 { 6 } else { 5 };
+            assert_eq!(point.after, Position(after));
+        }
+        recent.stored();
+        assert_eq!(read(&recent, 0, 120_000).len(), 60);
         assert_eq!(recent.points(), 1_200);
         assert_eq!(recent.room(), HISTORY_POINTS_MAX - 1_200);
         let mut hosts = std::collections::BTreeSet::new();
-        recent.each_of_metric(name(0, "cpu").metric_key, 60_000, 120_000, |name, _, _| {
+        let cpu = name(0, "cpu").metric_key;
+        recent.each_point(cpu, None, (60_000, 120_000), |name, _| {
             hosts.insert(name.host.to_string());
         });
         assert_eq!(hosts.len(), 10);
@@ -415,13 +443,14 @@ mod tests {
             other.key = at as i64;
             recent.index(&other);
             if at + 2 == HISTORY_NAMES_MAX {
-                recent.add(0, 5, 0, 1.0, false);
-                assert!(!recent.pass(0, Position(1)).1, "one below the bound");
+                recent.add(0, -5, 0, 1.0, false);
+                assert!(!recent.pass(0, Position(1)), "one below the bound");
             }
         }
-        let (passed, forgot) = recent.pass(0, Position(1));
-        assert_eq!(passed.unwrap().names.len(), HISTORY_NAMES_MAX);
-        assert!(forgot);
+        recent.add(0, 5, 0, 1.0, false);
+        assert!(recent.pass(0, Position(1)));
+        recent.stored();
+        assert_eq!(recent.next().unwrap().names.len(), HISTORY_NAMES_MAX);
         assert_eq!(recent.index(&name(1, "cpu")), 0);
     }
 }

@@ -6,7 +6,7 @@
 //! the file, in the same transaction as the rows themselves: after a crash nothing is doubled.
 
 use std::collections::{BTreeMap, HashSet};
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -23,6 +23,11 @@ use crate::calendar::{civil_from_days, days_from_civil};
 pub const MINUTES_A_DAY: i64 = 24 * 60;
 
 const SCHEMA: &str = include_str!("../../migrations/sqlite/0001_day.sql");
+
+/// FULL: the journal lets go of what was committed, so it must be on the disk by then.
+pub(super) const PRAGMAS: &str = "
+    PRAGMA page_size = 8192; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;
+    PRAGMA cache_size = -8192; PRAGMA temp_store = MEMORY;";
 
 /// What went wrong, and with which file.
 #[derive(Debug, Error)]
@@ -57,8 +62,9 @@ pub struct State {
     pub position: Position,
     pub until: i64,
     pub flush: i64,
-    /// Samples it ever took.
+    /// Samples it ever took, and rows it was first given.
     pub samples: u64,
+    pub rows: u64,
 }
 
 /// The writing side; one thread has it.
@@ -67,6 +73,8 @@ pub struct Store {
     days: BTreeMap<i64, Day>,
     flush: i64,
     encoder: Encoder,
+    /// Keeps others out of the directory.
+    lock: Option<File>,
 }
 
 struct Day {
@@ -96,6 +104,7 @@ impl Store {
             days: BTreeMap::new(),
             flush: 0,
             encoder: Encoder::default(),
+            lock: None,
         };
         for (day, path) in list(dir)? {
             let opened = Day::open(path)?;
@@ -103,6 +112,11 @@ impl Store {
             store.days.insert(day, opened);
         }
         Ok(store)
+    }
+
+    /// Holds the directory's lock as long as the store is open.
+    pub fn hold(&mut self, lock: File) {
+        self.lock = Some(lock);
     }
 
     /// Whether a sample at this place of the journal is in the store.
@@ -143,6 +157,24 @@ impl Store {
 
     pub fn flush(&self) -> i64 {
         self.flush
+    }
+
+    /// The furthest place in the journal that any day's file knows of.
+    pub fn position(&self) -> Position {
+        let positions = self.days.values().map(|day| day.state.position);
+        positions.max().unwrap_or_default()
+    }
+
+    /// Series of the newest day.
+    pub fn series(&self) -> u64 {
+        let newest = self.days.values().next_back();
+        newest.map_or(0, |day| day.known.len() as u64)
+    }
+
+    /// The newest day and what is in it.
+    pub fn newest(&self) -> Option<(i64, State, &Path)> {
+        let (&day, file) = self.days.last_key_value()?;
+        Some((day, file.state, &file.path))
     }
 
     /// Removes a day; gives the samples that were in it.
@@ -190,13 +222,7 @@ impl Day {
     fn open(path: PathBuf) -> Result<Day, StoreError> {
         let wrong = |source| sqlite_error(&path, source);
         let connection = Connection::open(&path).map_err(wrong)?;
-        // FULL: the journal lets go of what was committed here, so it must be on the disk.
-        connection
-            .execute_batch(
-                "PRAGMA page_size = 8192; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;
-                 PRAGMA cache_size = -8192; PRAGMA temp_store = MEMORY;",
-            )
-            .map_err(wrong)?;
+        connection.execute_batch(PRAGMAS).map_err(wrong)?;
         let version: i32 = connection
             .query_row("PRAGMA user_version", [], |row| row.get(0))
             .map_err(wrong)?;
@@ -256,6 +282,7 @@ impl Day {
                 write.fleet(row, is_late).map_err(wrong)?;
             }
             done.rows += rows.rows.len() as u64;
+            state.rows += if is_late { 0 } else { rows.rows.len() as u64 };
             series.extend(rows.rows.iter().map(|row| row.series));
             let sql = "INSERT INTO flushes (flush, minute) VALUES (?1, ?2)";
             transaction
@@ -312,9 +339,7 @@ impl Day {
                 [minute],
             )?;
         }
-        let mut state = full.state;
-        state.samples = full.state.samples;
-        write_state(&self.connection, &state)?;
+        write_state(&self.connection, &full.state)?;
         self.connection
             .execute("UPDATE main.state SET points = 0", [])?;
         self.connection.execute("DETACH full", [])?;
@@ -482,28 +507,93 @@ fn read_keys(connection: &Connection, sql: &str) -> rusqlite::Result<HashSet<i64
 }
 
 pub(super) fn read_state(connection: &Connection) -> rusqlite::Result<State> {
-    let sql = "SELECT position, until, flush, samples FROM state";
+    let sql = "SELECT position, until, flush, samples, rows FROM state";
     connection.query_row(sql, [], |row| {
         Ok(State {
             position: Position(row.get::<_, i64>(0)? as u64),
             until: row.get(1)?,
             flush: row.get(2)?,
             samples: row.get::<_, i64>(3)? as u64,
+            rows: row.get::<_, i64>(4)? as u64,
         })
     })
 }
 
 fn write_state(connection: &Connection, state: &State) -> rusqlite::Result<()> {
     connection.execute(
-        "UPDATE state SET position = ?1, until = ?2, flush = ?3, samples = ?4",
+        "UPDATE state SET position = ?1, until = ?2, flush = ?3, samples = ?4, rows = ?5",
         params![
             state.position.0 as i64,
             state.until,
             state.flush,
-            state.samples as i64
+            state.samples as i64,
+            state.rows as i64
         ],
     )?;
     Ok(())
+}
+
+/// What [`check`] found in a day's file.
+#[derive(Debug, Default)]
+pub struct Check {
+    pub rows: u64,
+    pub points: u64,
+    /// The first few faults in words.
+    pub wrong: Vec<String>,
+}
+
+/// Reads a whole day: SQLite's own check, every block, and its sums against its points.
+pub fn check(path: &Path) -> Result<Check, StoreError> {
+    const WRONG_MAX: usize = 20;
+    let connection = open_to_read(path)?;
+    let mut found = Check::default();
+    let mut read = || -> rusqlite::Result<()> {
+        let mut quick = connection.prepare("PRAGMA quick_check(20)")?;
+        let said = quick.query_map([], |row| row.get::<_, String>(0))?;
+        for line in said {
+            let line = line?;
+            if line != "ok" {
+                found.wrong.push(line);
+            }
+        }
+        let mut select = connection
+            .prepare("SELECT minute, series, count, sum, min, max, last, points FROM minutes")?;
+        let mut rows = select.query([])?;
+        let mut points = Vec::new();
+        while let Some(row) = rows.next()? {
+            let row = read_row(row)?;
+            found.rows += 1;
+            if found.wrong.len() < WRONG_MAX
+                && let Some(wrong) = wrong_with(&row, &mut points)
+            {
+                found.wrong.push(format!(
+                    "series {} in minute {}: {wrong}",
+                    row.series, row.minute
+                ));
+            }
+            found.points += points.len() as u64;
+        }
+        Ok(())
+    };
+    read().map_err(|source| sqlite_error(path, source))?;
+    Ok(found)
+}
+
+/// What is wrong with a row, if anything; its points are left in place.
+fn wrong_with(row: &Row, points: &mut Vec<Point>) -> Option<String> {
+    points.clear();
+    if row.points.is_empty() {
+        return None;
+    }
+    if let Err(error) = block::decode(&row.points, points) {
+        return Some(error.to_string());
+    }
+    let of_points = Rollup::of(points);
+    let is_whole = of_points.count == row.rollup.count;
+    // Sums of what came in parts were added in another order.
+    let near = (of_points.sum - row.rollup.sum).abs() <= of_points.sum.abs() * 1e-9 + 1e-9;
+    let same = of_points.min == row.rollup.min && of_points.max == row.rollup.max;
+    (is_whole && !(near && same)).then(|| "its sums are not those of its points".to_owned())
 }
 
 /// A day's file to read from, beside whoever writes it.
@@ -549,7 +639,7 @@ fn remove_wal(path: &Path) -> Result<(), StoreError> {
     Ok(())
 }
 
-fn remove_file(path: &Path) -> Result<(), StoreError> {
+pub(super) fn remove_file(path: &Path) -> Result<(), StoreError> {
     ignore_missing(path)?;
     remove_wal(path)
 }
@@ -561,12 +651,12 @@ fn ignore_missing(path: &Path) -> Result<(), StoreError> {
     }
 }
 
-fn sqlite_error(path: &Path, source: rusqlite::Error) -> StoreError {
+pub(super) fn sqlite_error(path: &Path, source: rusqlite::Error) -> StoreError {
     let path = path.to_owned();
     StoreError::Sqlite { path, source }
 }
 
-fn io_error(path: &Path, source: io::Error) -> StoreError {
+pub(super) fn io_error(path: &Path, source: io::Error) -> StoreError {
     let path = path.to_owned();
     StoreError::Io { path, source }
 }

@@ -6,7 +6,8 @@ use crate::auth::{self, Grant};
 use crate::broadcast::viewer::Dialect;
 use crate::connection::head::{Framing, Method, Request};
 use crate::endpoint::ingest::Post;
-use crate::endpoint::{Reply, Response, dashboard, ingest, live, login, ops, query};
+use crate::endpoint::query::Asked;
+use crate::endpoint::{Reply, Response, dashboard, history, ingest, live, login, ops, query};
 use crate::limits::LOGIN_BYTES_MAX;
 use crate::observe::Protocol;
 use crate::reject::{Reason, Reject};
@@ -110,8 +111,19 @@ pub(super) fn call(
                 content_encoding: request.content_encoding,
                 body,
             };
+            let durable = history::wants_durable(context, request.query())?;
             let mut intake = context.intake.borrow_mut();
-            intake.post(context, &grant, &post).map(Outcome::Accepted)
+            let samples = intake.post(context, &grant, &post)?;
+            match durable {
+                None => Ok(Outcome::Accepted(samples)),
+                Some(durable) => {
+                    let wait = history::wait(durable, context.core, intake.position());
+                    Ok(Outcome::Reply(Reply::Later(Asked::Durable {
+                        wait,
+                        samples,
+                    })))
+                }
+            }
         }
         Endpoint::IngestSocket => {
             let protocol = ingest::negotiate(request);
@@ -127,6 +139,7 @@ pub(super) fn call(
         }
         Endpoint::Snapshot => query::snapshot(context, request.query()).map(Outcome::Reply),
         Endpoint::Hosts => query::hosts(context, request.if_none_match).map(Outcome::Reply),
+        Endpoint::History => history::history(context, request.query()).map(Outcome::Reply),
         Endpoint::Offenders => now(ops::offenders(context)),
         Endpoint::Health => now(ops::health()),
         Endpoint::Ready => now(ops::ready(context)),

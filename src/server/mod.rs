@@ -31,6 +31,7 @@ use crate::config::{Settings, SettingsError};
 use crate::endpoint::ingest::Intake;
 use crate::endpoint::{Context, Shared};
 use crate::frame::views::Views;
+use crate::history::service::{self, Access, Feed, OpenError, Report, Service};
 use crate::limits::{HANDOVER_QUEUE, QUESTIONS_MAX, RING_CAPACITY, STOP_TIMEOUT};
 use crate::observe::{Aggregated, Counters};
 use crate::ring::{Producer, ring};
@@ -40,6 +41,8 @@ use crate::server::tls::{Tls, TlsError};
 /// A node that runs. Dropping it does not stop it; [`Server::stop`] does.
 pub struct Server {
     pub address: SocketAddr,
+    /// What history's directory told; none: nothing is kept.
+    pub report: Option<Report>,
     phase: watch::Sender<Phase>,
     stopping: Arc<AtomicBool>,
     shared: Arc<Shared>,
@@ -55,6 +58,11 @@ pub enum StartError {
     Settings(#[from] SettingsError),
     #[error(transparent)]
     Tls(#[from] TlsError),
+    #[error(
+        "--history {0}; give each node a directory of its own by --history sqlite:DIR, or keep none \
+         by --history none"
+    )]
+    History(#[from] OpenError),
     #[error("{0}")]
     Io(#[from] io::Error),
 }
@@ -78,9 +86,18 @@ impl Server {
         let (address, listeners) = listener::bind(settings.listen, cores)?;
         let (questions, asked) = sync_channel(QUESTIONS_MAX);
         let counters: Vec<Arc<Counters>> = (0..cores).map(|_| Arc::default()).collect();
+        let (clock, catalog) = (Clock::start(), Catalog::new());
+        let kept = keep_history(settings, address.port(), &catalog, clock)?;
+        let (kept, access, feed, report) = match kept {
+            Some((service, access, feed, report)) => {
+                (Some(service), Some(access), Some(feed), Some(report))
+            }
+            None => (None, None, None, None),
+        };
         let shared = Arc::new(Shared {
-            clock: Clock::start(),
-            catalog: Catalog::new(),
+            clock,
+            catalog,
+            history: access,
             views: Views::new(),
             questions,
             cores: counters,
@@ -105,6 +122,7 @@ impl Server {
             tick: settings.tick,
             aggregated: shared.aggregated.clone(),
             stop: stopping.clone(),
+            history: feed,
         };
         let (phase, _) = watch::channel(Phase::Serving);
         let mut threads = vec![spawn("aggregator", None, move || {
@@ -124,7 +142,10 @@ impl Server {
                 core::run(seed)
             })?);
         }
+        // Last in the line: they end once the aggregator has.
+        threads.extend(kept.into_iter().flat_map(Service::threads));
         Ok(Self {
+            report,
             address,
             phase,
             stopping,
@@ -173,6 +194,30 @@ impl Server {
     /// The ledger and all other counters, as `/metrics` reads them.
     pub fn shared(&self) -> &Arc<Shared> {
         &self.shared
+    }
+}
+
+/// Nobody named the default directory: where another node has it, this one takes its own.
+fn keep_history(
+    settings: &Settings,
+    port: u16,
+    catalog: &Arc<Catalog>,
+    clock: Clock,
+) -> Result<Option<(Service, Access, Feed, Report)>, OpenError> {
+    let Some(plan) = &settings.history else {
+        return Ok(None);
+    };
+    let mut plan = plan.clone();
+    let cores = settings.cores;
+    let started = service::start(&plan, Arc::clone(catalog), clock, cores);
+    match started {
+        Err(OpenError::Taken(taken)) if plan.may_move => {
+            let name = format!("{}-{port}", plan.dir.display());
+            tracing::warn!(taken = %taken.display(), %name, "another node has it: history goes to");
+            plan.dir = name.into();
+            service::start(&plan, Arc::clone(catalog), clock, cores).map(Some)
+        }
+        started => started.map(Some),
     }
 }
 
@@ -227,6 +272,7 @@ fn context(shared: Arc<Shared>, own: usize, producer: Producer) -> impl FnOnce()
         let counters = shared.cores[own].clone();
         let lookup = Lookup::new(shared.catalog.clone());
         let context = Context {
+            core: own,
             hub: Hub::new(counters.clone()),
             intake: Intake::new(producer, lookup).into(),
             coarse: shared.clock.now().into(),

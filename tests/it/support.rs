@@ -29,6 +29,8 @@ impl Node {
     /// `command` runs the binary, maybe under limits that it set before.
     pub(crate) fn start_by(mut command: Command, flags: &[&str]) -> Node {
         let mut child = command
+            // A flag says more than the variable: those who test history name a place.
+            .env("TIDEWALL_HISTORY", "none")
             .args([
                 "serve",
                 "--listen",

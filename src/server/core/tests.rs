@@ -65,6 +65,7 @@ impl Rig {
             questions: sender,
             cores: vec![Arc::default()],
             aggregated: Arc::default(),
+            history: None,
             origins: crate::auth::Origins::default(),
             tokens: std::sync::RwLock::default(),
             secure: false,
@@ -80,6 +81,7 @@ impl Rig {
             wall_ms: 0,
         };
         let context = Context {
+            core: 0,
             tokens: RefCell::default(),
             hub: crate::broadcast::Hub::new(counters.clone()),
             intake: Intake::new(producer, lookup).into(),

@@ -30,7 +30,7 @@ const IMPORTS: &[(&str, &str)] = &[
     // Below the aggregator, which feeds it through a ring.
     (
         "history",
-        "calendar catalog clock limits observe ring sample",
+        "calendar catalog clock frame limits observe ring sample",
     ),
     ("connection", "reject limits"),
     ("auth", "calendar connection percent reject limits"),
@@ -38,17 +38,17 @@ const IMPORTS: &[(&str, &str)] = &[
     ("broadcast", "frame observe reject limits clock"),
     (
         "aggregator",
-        "broadcast catalog clock frame limits observe ring sample",
+        "broadcast catalog clock frame history limits observe ring sample",
     ),
     (
         "endpoint",
-        "aggregator auth broadcast catalog clock connection decode frame limits observe percent \
-         reject ring route sample",
+        "aggregator auth broadcast catalog clock connection decode frame history limits observe \
+         percent reject ring route sample",
     ),
     // The sending side knows the wire, not the server.
     ("agent", "clock duration frame limits"),
     ("cli", "agent auth duration"),
-    ("config", "auth cli limits"),
+    ("config", "auth cli history limits"),
     ("server", ANY),
     ("run", ANY),
 ];

@@ -1,0 +1,161 @@
+//! The thread that answers questions about the past, from memory and stores together.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::Receiver;
+
+use bytes::Bytes;
+use tokio::sync::oneshot;
+
+use super::keeper::Desk;
+use super::question::{Question, say_fleet, say_host};
+use super::recent::Found;
+use super::shelf::{Range, ReadError, Shelf};
+use super::steps::{FleetStep, Step};
+use super::{FLEET_STEP_MS, metric_key, series_key, writer};
+use crate::catalog::name;
+use crate::limits::HISTORY_POINTS_ANSWERED_MAX;
+use crate::observe::History as Counters;
+
+/// A question that waits. Whoever asked may go away.
+pub struct Asked {
+    pub question: Question,
+    pub reply: oneshot::Sender<Answer>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Answer {
+    Body(Bytes),
+    /// This host, or this metric, is not known in the range.
+    UnknownHost,
+    UnknownMetric,
+    /// More points than one answer has place for.
+    TooMany,
+    /// It took too long, or the store cannot be read.
+    Busy,
+}
+
+pub struct Reader {
+    pub asked: Receiver<Asked>,
+    pub desk: Arc<Desk>,
+    pub dir: PathBuf,
+    pub counters: Arc<Counters>,
+}
+
+impl Reader {
+    /// The thread's whole life; over when nobody can ask any more.
+    pub fn run(self) {
+        writer::yield_to_others();
+        while let Ok(Asked { question, reply }) = self.asked.recv() {
+            if reply.is_closed() {
+                continue;
+            }
+            self.counters.queries.add(1);
+            let answer = self.answer(&question).unwrap_or_else(|error| {
+                self.counters.queries_refused.add(1);
+                match error {
+                    ReadError::TooMany => Answer::TooMany,
+                    error => {
+                        tracing::warn!(%error, "a question about history has no answer");
+                        Answer::Busy
+                    }
+                }
+            });
+            let _ = reply.send(answer);
+        }
+    }
+
+    fn answer(&self, question: &Question) -> Result<Answer, ReadError> {
+        let metric = name::canonical(&question.metric);
+        let range = Range {
+            from_ms: question.from_ms,
+            to_ms: question.to_ms,
+        };
+        match &question.host {
+            Some(host) => self.host(question, range, series_key(host, &metric), &metric),
+            None => self.fleet(question, range, metric_key(&metric)),
+        }
+    }
+
+    fn host(
+        &self,
+        question: &Question,
+        range: Range,
+        key: i64,
+        metric: &str,
+    ) -> Result<Answer, ReadError> {
+        let mut found: Vec<Found> = Vec::new();
+        let known = {
+            let recent = self.desk.recent();
+            let span = (range.from_ms, range.to_ms);
+            recent.each_point(metric_key(metric), Some(key), span, |_, point| {
+                found.push(point)
+            });
+            recent.knows(|name| name.key == key)
+        };
+        let shelf = Shelf::open(&self.dir, range)?;
+        if !known && found.is_empty() && !shelf.knows(metric_key(metric), Some(key))? {
+            return Ok(Answer::UnknownHost);
+        }
+        found.retain(|point| !shelf.has(point.time_ms, point.after));
+        let mut points: Vec<(i64, f64)> = Vec::new();
+        let mut steps = vec![Step::default(); question.steps()];
+        if question.step_ms == 0 {
+            shelf.each_point(key, range, |time_ms, value| points.push((time_ms, value)))?;
+            points.extend(found.iter().map(|point| (point.time_ms, point.value)));
+            points.sort_by_key(|&(time_ms, _)| time_ms);
+            if HISTORY_POINTS_ANSWERED_MAX < points.len() {
+                return Err(ReadError::TooMany);
+            }
+        } else {
+            let grid = (question.first_step_ms(), question.step_ms);
+            shelf.sum_up(key, range, grid, &mut steps)?;
+            for point in &found {
+                let at = (point.time_ms - grid.0) / grid.1;
+                steps[at as usize].add(point.time_ms, point.value);
+            }
+        }
+        Ok(Answer::Body(say_host(question, &steps, &points).into()))
+    }
+
+    fn fleet(&self, question: &Question, range: Range, metric: i64) -> Result<Answer, ReadError> {
+        let grid = (question.first_step_ms(), question.step_ms);
+        // Whole steps of what is kept: the answer's steps are multiples of them.
+        let range = Range {
+            from_ms: grid.0,
+            to_ms: range.to_ms,
+        };
+        let mut found: HashMap<(i64, i64), Found> = HashMap::new();
+        let known = {
+            let recent = self.desk.recent();
+            let span = (range.from_ms, range.to_ms);
+            recent.each_point(metric, None, span, |name, point| {
+                let step = point.time_ms.div_euclid(FLEET_STEP_MS);
+                let last = found.entry((step, name.key)).or_insert(point);
+                if last.time_ms <= point.time_ms {
+                    *last = point;
+                }
+            });
+            recent.knows(|name| name.metric_key == metric)
+        };
+        let shelf = Shelf::open(&self.dir, range)?;
+        if !known && found.is_empty() && !shelf.knows(metric, None)? {
+            return Ok(Answer::UnknownMetric);
+        }
+        found.retain(|_, point| !shelf.has(point.time_ms, point.after));
+        let mut steps = vec![FleetStep::default(); question.steps()];
+        shelf.sum_up_fleet(metric, range, grid, &mut steps)?;
+        let mut parts: HashMap<i64, FleetStep> = HashMap::new();
+        for ((step, _), point) in found {
+            parts.entry(step).or_default().add(point.value);
+        }
+        for (step, part) in parts {
+            let at = (step * FLEET_STEP_MS - grid.0) / grid.1;
+            if let Some(step) = steps.get_mut(at as usize) {
+                step.merge(&part);
+            }
+        }
+        Ok(Answer::Body(say_fleet(question, &steps).into()))
+    }
+}

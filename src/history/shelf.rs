@@ -1,0 +1,317 @@
+//! Reading from the stores' files, beside whoever writes them.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use rusqlite::Connection;
+
+use super::block::{self, MINUTE_MS, Point};
+use super::journal::Position;
+use super::sqlite::{self, MINUTES_A_DAY, StoreError};
+use super::steps::{FleetStep, Step};
+use super::{FLEET_STEP_MS, FleetRow, Row, hours, minute_of};
+use crate::limits::{HISTORY_POINTS_ANSWERED_MAX, HISTORY_QUESTION_TIMEOUT};
+
+/// Why a question has no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("took longer than {HISTORY_QUESTION_TIMEOUT:?}")]
+    TooLong,
+    #[error("more than {HISTORY_POINTS_ANSWERED_MAX} points")]
+    TooMany,
+}
+
+/// The files that a question's range needs, each as it was at one moment.
+pub struct Shelf {
+    days: BTreeMap<i64, Day>,
+    /// Months of hours, for days that are no more.
+    months: Vec<(PathBuf, Connection)>,
+    until: Instant,
+}
+
+struct Day {
+    path: PathBuf,
+    connection: Connection,
+    position: Position,
+    /// The last minute that was stored in it.
+    last: i64,
+}
+
+/// A range of a series: what one host sent of one metric.
+#[derive(Clone, Copy, Debug)]
+pub struct Range {
+    pub from_ms: i64,
+    pub to_ms: i64,
+}
+
+impl Range {
+    fn days(self) -> std::ops::RangeInclusive<i64> {
+        let day = |ms| minute_of(ms).0.div_euclid(MINUTES_A_DAY);
+        day(self.from_ms)..=day(self.to_ms)
+    }
+
+    fn has(self, time_ms: i64) -> bool {
+        (self.from_ms..self.to_ms).contains(&time_ms)
+    }
+}
+
+impl Shelf {
+    /// What was in memory must have been read before: what is stored meanwhile is then seen twice,
+    /// and told apart by [`Shelf::has`], and never missed.
+    pub fn open(dir: &Path, range: Range) -> Result<Shelf, StoreError> {
+        let mut shelf = Shelf {
+            days: BTreeMap::new(),
+            months: Vec::new(),
+            until: Instant::now() + HISTORY_QUESTION_TIMEOUT,
+        };
+        for (day, path) in sqlite::list(dir)? {
+            if range.days().contains(&day) {
+                let opened = Day::open(path)?;
+                shelf.days.insert(day, opened);
+            }
+        }
+        let needs_hours = range.days().any(|day| !shelf.days.contains_key(&day));
+        for (first, path) in hours::list(dir)? {
+            let month = first..first + 31;
+            let is_sought = range.days().any(|day| month.contains(&day));
+            if needs_hours && is_sought {
+                let connection = sqlite::open_to_read(&path)?;
+                shelf.months.push((path, connection));
+            }
+        }
+        Ok(shelf)
+    }
+
+    /// Whether a point of memory is in here too.
+    pub fn has(&self, time_ms: i64, after: Position) -> bool {
+        let minute = minute_of(time_ms).0;
+        let day = self.days.get(&minute.div_euclid(MINUTES_A_DAY));
+        day.is_some_and(|day| after < day.position && minute <= day.last)
+    }
+
+    /// Whether anything of a metric, or of one host's, was ever stored in the range.
+    pub fn knows(&self, metric: i64, key: Option<i64>) -> Result<bool, ReadError> {
+        let (sql, key) = match key {
+            Some(key) => ("SELECT 1 FROM series WHERE key = ?1", key),
+            None => ("SELECT 1 FROM metrics WHERE key = ?1", metric),
+        };
+        let days = self.days.values().map(|day| (&day.path, &day.connection));
+        for (path, connection) in days.chain(self.months.iter().map(|(p, c)| (p, c))) {
+            let found = connection
+                .prepare_cached(sql)
+                .and_then(|mut s| s.exists([key]));
+            if found.map_err(|source| sqlite::sqlite_error(path, source))? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Calls for each point of a series, as far as points are kept; a minute without its points
+    /// comes as one, the average at its begin.
+    pub fn each_point(
+        &self,
+        key: i64,
+        range: Range,
+        mut each: impl FnMut(i64, f64),
+    ) -> Result<(), ReadError> {
+        let mut points: Vec<Point> = Vec::new();
+        self.each_row(key, range, |row| {
+            let begin_ms = row.minute * MINUTE_MS;
+            if row.points.is_empty() || block::decode(&row.points, &mut points).is_err() {
+                if range.has(begin_ms) {
+                    each(begin_ms, row.rollup.average());
+                }
+                return;
+            }
+            for point in &points {
+                let time_ms = begin_ms + i64::from(point.offset_ms);
+                if range.has(time_ms) {
+                    each(time_ms, point.value);
+                }
+            }
+        })
+    }
+
+    /// Adds a series to steps that begin at `first_ms`: whole minutes by their sums, others point
+    /// by point; what is older than minutes, by the hour.
+    pub fn sum_up(
+        &self,
+        key: i64,
+        range: Range,
+        (first_ms, step_ms): (i64, i64),
+        steps: &mut [Step],
+    ) -> Result<(), ReadError> {
+        let mut add = |time_ms: i64, merge: &mut dyn FnMut(&mut Step)| {
+            let at = (time_ms - first_ms).div_euclid(step_ms);
+            if let Some(step) = usize::try_from(at).ok().and_then(|at| steps.get_mut(at)) {
+                merge(step);
+            }
+        };
+        let mut points: Vec<Point> = Vec::new();
+        let by_minutes = step_ms % MINUTE_MS == 0;
+        self.each_row(key, range, |row| {
+            let begin_ms = row.minute * MINUTE_MS;
+            let is_whole =
+                by_minutes && range.from_ms <= begin_ms && begin_ms + MINUTE_MS <= range.to_ms;
+            if is_whole || block::decode(&row.points, &mut points).is_err() {
+                let last_ms = begin_ms + MINUTE_MS - 1;
+                add(begin_ms, &mut |step| step.merge(last_ms, &row.rollup));
+                return;
+            }
+            for point in &points {
+                let time_ms = begin_ms + i64::from(point.offset_ms);
+                if range.has(time_ms) {
+                    add(time_ms, &mut |step| step.add(time_ms, point.value));
+                }
+            }
+        })?;
+        for (path, connection) in &self.months {
+            let mut read = || -> rusqlite::Result<()> {
+                let mut hours = connection.prepare_cached(
+                    "SELECT hour, series, count, sum, min, max, last, x'' FROM hours
+                     WHERE hour = ?1 AND series = ?2",
+                )?;
+                for hour in self.hours(range) {
+                    let mut rows = hours.query([hour, key])?;
+                    while let Some(row) = rows.next()? {
+                        let row = sqlite::read_row(row)?;
+                        let begin_ms = hour * 3_600_000;
+                        let last_ms = begin_ms + 3_599_999;
+                        add(begin_ms, &mut |step| step.merge(last_ms, &row.rollup));
+                    }
+                }
+                Ok(())
+            };
+            read().map_err(|source| sqlite::sqlite_error(path, source))?;
+        }
+        Ok(())
+    }
+
+    /// The rows of one series, day by day.
+    fn each_row(
+        &self,
+        key: i64,
+        range: Range,
+        mut each: impl FnMut(&Row),
+    ) -> Result<(), ReadError> {
+        let (first, last) = (minute_of(range.from_ms).0, minute_of(range.to_ms - 1).0);
+        for (&number, day) in &self.days {
+            let begin = number * MINUTES_A_DAY;
+            let minutes = first.max(begin)..=last.min(begin + MINUTES_A_DAY - 1).min(day.last);
+            let wrong = |source| sqlite::sqlite_error(&day.path, source);
+            let mut select = day.connection.prepare_cached(sqlite::ROW).map_err(wrong)?;
+            for minute in minutes {
+                let mut rows = select.query([minute, key]).map_err(wrong)?;
+                if let Some(row) = rows.next().map_err(wrong)? {
+                    each(&sqlite::read_row(row).map_err(wrong)?);
+                }
+                if minute % 64 == 0 && self.until < Instant::now() {
+                    return Err(ReadError::TooLong);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds a metric over the fleet to steps that begin at `first_ms`.
+    pub fn sum_up_fleet(
+        &self,
+        metric: i64,
+        range: Range,
+        (first_ms, step_ms): (i64, i64),
+        steps: &mut [FleetStep],
+    ) -> Result<(), ReadError> {
+        let mut add = |time_ms: i64, row: &FleetRow, hosts: u64| {
+            let at = (time_ms - first_ms).div_euclid(step_ms);
+            if let Some(step) = usize::try_from(at).ok().and_then(|at| steps.get_mut(at)) {
+                step.merge_row(row, hosts);
+            }
+        };
+        let within = |step: i64| {
+            [
+                range.from_ms.div_euclid(step),
+                (range.to_ms - 1).div_euclid(step),
+            ]
+        };
+        for day in self.days.values() {
+            let [first, last] = within(FLEET_STEP_MS);
+            read_fleet(&day.connection, FLEET_STEPS, [metric, first, last], |row| {
+                add(row.step * FLEET_STEP_MS, &row, row.hosts);
+            })
+            .map_err(|source| sqlite::sqlite_error(&day.path, source))?;
+            if self.until < Instant::now() {
+                return Err(ReadError::TooLong);
+            }
+        }
+        for (path, connection) in &self.months {
+            let [first, last] = within(3_600_000);
+            read_fleet(connection, FLEET_HOURS, [metric, first, last], |row| {
+                let is_gone = |day| !self.days.contains_key(&day);
+                if is_gone(row.step.div_euclid(24)) {
+                    add(row.step * 3_600_000, &row, row.hosts / STEPS_AN_HOUR);
+                }
+            })
+            .map_err(|source| sqlite::sqlite_error(path, source))?;
+        }
+        Ok(())
+    }
+
+    /// Hours of the range whose days are no more.
+    fn hours(&self, range: Range) -> impl Iterator<Item = i64> {
+        let (first, last) = (
+            range.from_ms.div_euclid(3_600_000),
+            (range.to_ms - 1).div_euclid(3_600_000),
+        );
+        (first..=last).filter(|hour| !self.days.contains_key(&hour.div_euclid(24)))
+    }
+}
+
+const STEPS_AN_HOUR: u64 = (3_600_000 / FLEET_STEP_MS) as u64;
+const FLEET_STEPS: &str = "SELECT step, metric, hosts, sum, min, max, spread FROM fleet
+     WHERE metric = ?1 AND step >= ?2 AND step <= ?3";
+const FLEET_HOURS: &str = "SELECT hour, metric, hosts, sum, min, max, spread FROM fleet
+     WHERE metric = ?1 AND hour >= ?2 AND hour <= ?3";
+
+fn read_fleet(
+    connection: &Connection,
+    sql: &str,
+    bounds: [i64; 3],
+    mut each: impl FnMut(FleetRow),
+) -> rusqlite::Result<()> {
+    let mut select = connection.prepare_cached(sql)?;
+    let mut rows = select.query(bounds)?;
+    while let Some(row) = rows.next()? {
+        each(FleetRow {
+            step: row.get(0)?,
+            metric: row.get(1)?,
+            hosts: row.get::<_, i64>(2)? as u64,
+            sum: row.get(3)?,
+            min: row.get(4)?,
+            max: row.get(5)?,
+            spread: row.get(6)?,
+        });
+    }
+    Ok(())
+}
+
+impl Day {
+    fn open(path: PathBuf) -> Result<Day, StoreError> {
+        let connection = sqlite::open_to_read(&path)?;
+        let read = || {
+            // One moment for everything that is read of this file.
+            connection.execute_batch("BEGIN")?;
+            sqlite::read_state(&connection)
+        };
+        let state = read().map_err(|source| sqlite::sqlite_error(&path, source))?;
+        Ok(Day {
+            path,
+            connection,
+            position: state.position,
+            last: state.until,
+        })
+    }
+}

@@ -1,0 +1,90 @@
+//! The thread that waits for the disk, so that nobody else does.
+
+use std::fs::File;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::thread::{self, JoinHandle};
+
+use super::durable::{Durable, Marks};
+
+/// Files to bring to the disk, and what is durable then.
+struct Job {
+    files: Vec<File>,
+    marks: Marks,
+}
+
+pub struct Syncer {
+    jobs: Option<SyncSender<Job>>,
+    /// Files that were left before the disk had them.
+    left: Vec<File>,
+    failed: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Syncer {
+    pub fn start(durable: Arc<Durable>) -> io::Result<Self> {
+        let (jobs, todo) = sync_channel(1);
+        let failed = Arc::new(AtomicBool::new(false));
+        let tells = Arc::clone(&failed);
+        let builder = thread::Builder::new().name("history-sync".to_owned());
+        let thread = builder.spawn(move || run(&todo, &durable, &tells))?;
+        Ok(Self {
+            jobs: Some(jobs),
+            left: Vec::new(),
+            failed,
+            thread: Some(thread),
+        })
+    }
+
+    /// This file is written no more; what comes after it counts as durable only once it is.
+    pub fn leave(&mut self, file: File) {
+        self.left.push(file);
+    }
+
+    /// Brings `file` to the disk, group after group: false when the one before is still under way.
+    pub fn sync(&mut self, file: File, marks: Marks) -> bool {
+        let mut files = std::mem::take(&mut self.left);
+        files.push(file);
+        let Some(jobs) = &self.jobs else { return false };
+        match jobs.try_send(Job { files, marks }) {
+            Ok(()) => true,
+            Err(TrySendError::Full(mut job) | TrySendError::Disconnected(mut job)) => {
+                job.files.pop();
+                self.left = job.files;
+                false
+            }
+        }
+    }
+
+    /// A disk that failed to take a file must not be asked again for the same file: the kernel has
+    /// forgotten by then what it could not write. True once per failure.
+    pub fn take_failure(&self) -> bool {
+        self.failed.swap(false, Ordering::AcqRel)
+    }
+
+    /// Waits for all that was asked for.
+    pub fn finish(&mut self, file: Option<File>, marks: Marks) {
+        let mut files = std::mem::take(&mut self.left);
+        files.extend(file);
+        if let Some(jobs) = self.jobs.take() {
+            let _ = jobs.send(Job { files, marks });
+        }
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn run(todo: &Receiver<Job>, durable: &Durable, failed: &AtomicBool) {
+    while let Ok(Job { files, marks }) = todo.recv() {
+        match files.iter().try_for_each(File::sync_data) {
+            Ok(()) => durable.publish(marks),
+            Err(error) => {
+                tracing::error!(%error, "the disk did not take the journal");
+                failed.store(true, Ordering::Release);
+            }
+        }
+    }
+}
