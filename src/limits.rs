@@ -157,6 +157,8 @@ pub const TAG_VALUE_BYTES_MAX: usize = 128;
 pub const TAGS_BYTES_MAX: usize = KIB;
 /// A sample's own time may run ahead of ours by this much; past it 422.
 pub const FUTURE_MS_MAX: i64 = 10 * 60 * 1000;
+/// A sender's clock that is off by less is right: networks take their time too.
+pub const SKEW_MS_MIN: i64 = 2_000;
 /// What a refused peer should wait; whole seconds, as `Retry-After` wants.
 pub const RETRY_AFTER_SECONDS: u32 = 1;
 
@@ -297,8 +299,8 @@ pub const JOURNAL_WANTED_INTERVAL: Duration = Duration::from_millis(2);
 pub const JOURNAL_SYNC_INTERVAL: Duration = Duration::from_secs(1);
 /// Records gathered before they are written, whatever waits in the ring: about a million samples.
 pub const JOURNAL_BATCH_BYTES: usize = 8 * MIB;
-/// A minute is stored this long after its end: what comes later is a correction, which costs the
-/// store a row read and written again.
+/// A minute is stored this long after its end, and nothing is stored more often: what comes later is
+/// a correction, which costs the store a row read and written again.
 pub const HISTORY_GRACE: Duration = Duration::from_secs(5);
 /// Writes that wait for the store; then minutes stay open, and join the next.
 pub const HISTORY_PASSED_MAX: usize = 16;
@@ -328,6 +330,8 @@ pub const HISTORY_FREE_DIVISOR: u64 = 20;
 /// Points of one series in one minute that are kept one by one, a thousand a second: what a block's
 /// 16 bits of count say. More are summed up in the row and counted as thinned.
 pub const BLOCK_POINTS_MAX: usize = 65_535;
+/// Acknowledgements of one WebSocket that wait for the disk; then it is read no further.
+pub const DURABLE_ACKS_MAX: usize = 4_096;
 /// Points held until their minute is stored; past it they are not kept, and counted. 14 B each is 470
 /// MB at the bound; 100,000 a second take 84 MB for each minute, some 2.2 of which are on their way.
 pub const HISTORY_POINTS_MAX: usize = 1 << 25;

@@ -23,6 +23,7 @@ fn key() -> impl Strategy<Value = String> {
         "timestamp",
         "sent_at",
         "seq",
+        "ack",
         "tags",
         "unit",
         "metrics",
@@ -132,6 +133,7 @@ fn tame() -> impl Strategy<Value = String> {
                 Just(("time".into(), "1763918083000".into(), "")),
                 Just(("seq".into(), "18446744073709551615".into(), "")),
                 Just(("sent_at".into(), "1.763918083e12".into(), "")),
+                Just(("ack".into(), "\"durable\"".into(), "")),
                 Just((
                     "tags".into(),
                     "{\"dc\":\"fra\",\"r\\u00f4le\":\"\"}".into(),

@@ -53,6 +53,7 @@ keys! {
     Timestamp = b"timestamp",
     SentAt = b"sent_at",
     Seq = b"seq",
+    Ack = b"ack",
     Tags = b"tags",
     Unit = b"unit",
     Metrics = b"metrics",
@@ -174,6 +175,10 @@ impl<'a, 'b> Reader<'a, 'b> {
                 let seq = self.whole(key, Reason::BadSeq, what)?;
                 self.edit(|doc| doc.seq = Some(seq));
                 self.batch.last_seq = Some(seq);
+            }
+            Key::Ack => {
+                self.text(key, Reason::BadAck, name::ack)?;
+                self.edit(|doc| doc.durable = true);
             }
             Key::Tags => self.tags(key, fields)?,
             Key::Unit => {

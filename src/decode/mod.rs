@@ -80,6 +80,8 @@ pub struct Doc {
     pub sent_at: Option<i64>,
     /// The sender's number for an acknowledgement.
     pub seq: Option<u64>,
+    /// Wants its acknowledgement once it is on the disk.
+    pub durable: bool,
     points: (u32, u32),
     tags: (u32, u32),
 }

@@ -45,6 +45,10 @@ pub(super) fn unit(name: Name<'_>) -> Wrong {
     }
 }
 
+pub(super) fn ack(name: Name<'_>) -> Wrong {
+    (name.bytes != b"durable").then_some("the one acknowledgement to be asked for is \"durable\"")
+}
+
 #[inline]
 pub(super) fn tag_key(name: Name<'_>) -> Wrong {
     match name.bytes.len() {

@@ -190,6 +190,8 @@ fn document(tree: Tree, now_ms: i64) -> Result<Document> {
     must(time_ms.is_none_or(|time| time <= now_ms + FUTURE_MS_MAX))?;
     let sent_at = milliseconds(take(&["sent_at"])?)?;
     let seq = take(&["seq"])?.map(|(_, tree)| tree.whole()).transpose()?;
+    let ack = take(&["ack"])?.map(|(_, tree)| tree.text()).transpose()?;
+    must(ack.is_none_or(|ack| ack == "durable"))?;
     let tags = take(&["tags"])?.map_or(Ok(vec![]), |(_, tree)| tags(tree))?;
     let unit = take(&["unit"])?;
     let metrics = take(&["metrics"])?;

@@ -42,10 +42,10 @@ pub type Wait = Pin<Box<dyn Future<Output = bool>>>;
 
 /// Whether a POST asks to be answered only once its samples are on the disk, `?ack=durable`. What
 /// can't be promised is refused before anything is taken.
-pub fn wants_durable(context: &Context, query: &str) -> Result<Option<Arc<Durable>>, Reject> {
+pub fn wants_durable(context: &Context, query: &str) -> Result<bool, Reject> {
     match query {
-        "" => Ok(None),
-        "ack=durable" => durable(context).map(Some),
+        "" => Ok(false),
+        "ack=durable" => durable(context).map(|_| true),
         _ => Err(Reject::because(
             Reason::BadQuery,
             "the one thing to be asked for here is ack=durable",
@@ -65,8 +65,10 @@ pub fn durable(context: &Context) -> Result<Arc<Durable>, Reject> {
     Ok(Arc::clone(&history.durable))
 }
 
-pub fn wait(durable: Arc<Durable>, core: usize, position: usize) -> Wait {
-    Box::pin(async move { durable.wait(core, position).await })
+/// Waits until the disk has this core's ring up to `position`.
+pub fn wait(context: &Context, position: usize) -> Result<Wait, Reject> {
+    let (durable, core) = (durable(context)?, context.core);
+    Ok(Box::pin(async move { durable.wait(core, position).await }))
 }
 
 pub(super) fn settle(is_durable: bool, samples: usize) -> Response {

@@ -1,5 +1,8 @@
 //! Samples in: decode, reserve, resolve names, publish. A batch is taken whole or not at all.
 
+use foldhash::fast::RandomState;
+use hashbrown::HashMap;
+
 use crate::auth::{Grant, Token};
 use crate::catalog::lookup::Lookup;
 use crate::clock::Now;
@@ -7,12 +10,13 @@ use crate::connection::head::Request;
 use crate::connection::websocket;
 use crate::decode::body::{self, BodyFault, Encoding};
 use crate::decode::fault::{Fault, FaultKind};
-use crate::decode::{self, Batch, json, ndjson};
-use crate::endpoint::Context;
+use crate::decode::{self, Batch, Doc, json, ndjson};
+use crate::endpoint::{Context, history};
+use crate::limits::{FUTURE_MS_MAX, SKEW_MS_MIN};
 use crate::observe::Protocol;
 use crate::reject::{Reason, Reject};
 use crate::ring::Producer;
-use crate::sample::Sample;
+use crate::sample::{Sample, Slot};
 
 /// One core's way in, reused from request to request: once warm, a sample costs no allocation.
 pub struct Intake {
@@ -21,6 +25,7 @@ pub struct Intake {
     lookup: Lookup,
     batch: Batch,
     inflated: Vec<u8>,
+    skews: Skews,
     /// A large buffer was given back; whoever looks after the core's memory resets it.
     pub freed_much: bool,
 }
@@ -39,6 +44,41 @@ pub enum Format {
 pub struct Acknowledged {
     pub seq: u64,
     pub sent_at: Option<i64>,
+    /// It is to be said once the disk has this core's ring up to here.
+    pub durable: Option<usize>,
+}
+
+/// How far senders' clocks are off, of those that say when they sent.
+#[derive(Default)]
+struct Skews {
+    /// Of hosts that are off by [`SKEW_MS_MIN`] and more; at most one of each slot.
+    known: HashMap<Slot, i64, RandomState>,
+}
+
+impl Skews {
+    /// A document's own time by this node's clock. What a document takes to come counts as the
+    /// sender's being late, so small differences are none; and one found is kept while it is about
+    /// right, since times that wander with the network would store worse and repeat differently.
+    fn correct(&mut self, slot: Slot, doc: &Doc, now_ms: i64) -> i64 {
+        let Some(time_ms) = doc.time_ms else {
+            return Sample::NO_TIME;
+        };
+        let Some(sent_at) = doc.sent_at else {
+            return time_ms;
+        };
+        let skew_ms = now_ms.saturating_sub(sent_at);
+        if skew_ms.saturating_abs() < SKEW_MS_MIN {
+            if !self.known.is_empty() {
+                self.known.remove(&slot);
+            }
+            return time_ms;
+        }
+        let known = self.known.entry(slot).or_insert(skew_ms);
+        if SKEW_MS_MIN / 2 < known.saturating_sub(skew_ms).saturating_abs() {
+            *known = skew_ms;
+        }
+        time_ms.saturating_add(*known).min(now_ms + FUTURE_MS_MAX)
+    }
 }
 
 /// An inflated body up to this size keeps its buffer for the next one.
@@ -52,6 +92,7 @@ impl Intake {
             lookup,
             batch,
             inflated,
+            skews: Skews::default(),
             freed_much: false,
         }
     }
@@ -64,7 +105,7 @@ impl Intake {
         post: &Post<'_>,
     ) -> Result<usize, Reject> {
         let counters = &context.counters;
-        let taken = self.try_post(grant, post, context.coarse.get());
+        let taken = self.try_post(context, grant, post);
         match &taken {
             Ok(samples) => counters.accept(post.protocol, *samples),
             Err(reject) => {
@@ -74,17 +115,23 @@ impl Intake {
         taken
     }
 
-    fn try_post(&mut self, grant: &Grant, post: &Post<'_>, now: Now) -> Result<usize, Reject> {
+    fn try_post(
+        &mut self,
+        context: &Context,
+        grant: &Grant,
+        post: &Post<'_>,
+    ) -> Result<usize, Reject> {
+        let now = context.coarse.get();
         self.batch.clear();
         let format = format(post.content_type)?;
         let encoding = encoding(post.content_encoding)?;
         if encoding == Encoding::Identity {
-            return self.take(grant, format, post.body, now);
+            return self.take(context, grant, (format, post.body), now);
         }
         let mut inflated = std::mem::take(&mut self.inflated);
         let inflating = body::inflate(encoding, post.body, &mut inflated);
         let taken = match inflating {
-            Ok(()) => self.take(grant, format, &inflated, now),
+            Ok(()) => self.take(context, grant, (format, &inflated), now),
             Err(fault) => Err(refuse_body(fault)),
         };
         if inflated.capacity() <= INFLATED_KEPT_BYTES {
@@ -106,14 +153,16 @@ impl Intake {
     ) -> Result<usize, (Reject, Option<u64>)> {
         let now = context.coarse.get();
         let counters = &context.counters;
-        match self.take(grant, Format::Message, text.as_bytes(), now) {
+        match self.take(context, grant, (Format::Message, text.as_bytes()), now) {
             Ok(samples) => {
                 counters.accept(Protocol::WebSocket, samples);
+                let position = self.position();
                 for doc in self.batch.docs() {
                     if let Some(seq) = doc.seq {
                         each(Acknowledged {
                             seq,
                             sent_at: doc.sent_at,
+                            durable: doc.durable.then_some(position),
                         });
                     }
                 }
@@ -128,9 +177,9 @@ impl Intake {
 
     fn take(
         &mut self,
+        context: &Context,
         grant: &Grant,
-        format: Format,
-        body: &[u8],
+        (format, body): (Format, &[u8]),
         now: Now,
     ) -> Result<usize, Reject> {
         let decoded = match format {
@@ -146,6 +195,9 @@ impl Intake {
         if let Some(token) = grant.token() {
             allow(token, &self.batch, body, now)?;
         }
+        if self.batch.docs().iter().any(|doc| doc.durable) {
+            history::durable(context)?;
+        }
         // Room first, names second: a refused batch leaves no trace in the catalog.
         let Some(mut reservation) = producer.reserve(samples) else {
             return Err(Reason::RingFull.into());
@@ -157,7 +209,7 @@ impl Intake {
             if !self.batch.tags(doc).is_empty() {
                 self.lookup.tags(slot, texts.tags(doc));
             }
-            let time_ms = doc.time_ms.unwrap_or(Sample::NO_TIME);
+            let time_ms = self.skews.correct(slot, doc, now.wall_ms);
             for point in self.batch.points(doc) {
                 let column = self
                     .lookup
@@ -174,6 +226,11 @@ impl Intake {
         }
         reservation.commit();
         Ok(samples)
+    }
+
+    /// Whether a document of the batch that was taken last wants to know that it is on the disk.
+    pub fn wants_durable(&self) -> bool {
+        self.batch.docs().iter().any(|doc| doc.durable)
     }
 
     /// Where in this core's ring the samples taken last end.

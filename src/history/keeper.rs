@@ -78,6 +78,7 @@ pub struct Keeper {
     drained_ms: u64,
     synced_ms: u64,
     opened_ms: u64,
+    passed_ms: u64,
     is_failing: bool,
 }
 
@@ -120,6 +121,7 @@ impl Keeper {
             drained_ms: now_ms,
             synced_ms: now_ms,
             opened_ms: now_ms,
+            passed_ms: now_ms,
             is_failing: false,
             inputs,
         })
@@ -267,9 +269,13 @@ impl Keeper {
         let over = minute_of(now.wall_ms - millis(HISTORY_GRACE) as i64).0 - 1;
         let until = if is_short { i64::MAX } else { over };
         let is_due = recent.first_open().is_some_and(|first| first <= until);
-        if !is_due || HISTORY_PASSED_MAX <= recent.waiting() {
+        // What comes late comes bit by bit: each bit is a write.
+        let since_ms = now.mono_ms.saturating_sub(self.passed_ms);
+        let is_early = since_ms < millis(HISTORY_GRACE) && !is_short;
+        if !is_due || is_early || HISTORY_PASSED_MAX <= recent.waiting() {
             return;
         }
+        self.passed_ms = now.mono_ms;
         if recent.pass(until, log.position()) {
             self.names.forget();
             self.journal.named.clear();

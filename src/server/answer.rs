@@ -111,19 +111,17 @@ pub(super) fn call(
                 content_encoding: request.content_encoding,
                 body,
             };
-            let durable = history::wants_durable(context, request.query())?;
+            let asked = history::wants_durable(context, request.query())?;
             let mut intake = context.intake.borrow_mut();
             let samples = intake.post(context, &grant, &post)?;
-            match durable {
-                None => Ok(Outcome::Accepted(samples)),
-                Some(durable) => {
-                    let wait = history::wait(durable, context.core, intake.position());
-                    Ok(Outcome::Reply(Reply::Later(Asked::Durable {
-                        wait,
-                        samples,
-                    })))
-                }
+            if !asked && !intake.wants_durable() {
+                return Ok(Outcome::Accepted(samples));
             }
+            let wait = history::wait(context, intake.position())?;
+            Ok(Outcome::Reply(Reply::Later(Asked::Durable {
+                wait,
+                samples,
+            })))
         }
         Endpoint::IngestSocket => {
             let protocol = ingest::negotiate(request);

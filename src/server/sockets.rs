@@ -1,5 +1,6 @@
 //! WebSocket connections on their core: ingest streams, and viewers.
 
+use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io::{self, Write};
 use std::rc::Rc;
@@ -11,13 +12,14 @@ use tokio::io::ReadBuf;
 use crate::auth::Grant;
 use crate::broadcast::viewer::{Dialect, Viewer};
 use crate::connection::websocket::{Bounds, Message, Socket, Status};
+use crate::endpoint::history::{self, Wait};
 use crate::endpoint::ingest::Acknowledged;
 use crate::endpoint::live;
 use crate::endpoint::past::Past;
 use crate::frame::websocket::append_text;
 use crate::limits::{
-    CLOSE_TIMEOUT, INGEST_MESSAGE_BYTES_MAX, MESSAGE_TIMEOUT, PING_INTERVAL, PONG_TIMEOUT,
-    READS_PER_TURN, VIEWER_MESSAGE_BYTES_MAX, VIEWER_MESSAGES_PER_TEN_SECONDS_MAX,
+    CLOSE_TIMEOUT, DURABLE_ACKS_MAX, INGEST_MESSAGE_BYTES_MAX, MESSAGE_TIMEOUT, PING_INTERVAL,
+    PONG_TIMEOUT, READS_PER_TURN, VIEWER_MESSAGE_BYTES_MAX, VIEWER_MESSAGES_PER_TEN_SECONDS_MAX,
     WEBSOCKET_OUT_BYTES_MAX,
 };
 use crate::reject::{Reason, Reject};
@@ -44,6 +46,7 @@ pub(super) async fn ingest<W: Wire>(
         held: Held::new(&core.context.counters),
         socket: Socket::new(Bounds::new(INGEST_MESSAGE_BYTES_MAX)),
         backlog: Vec::new(),
+        durable: DurableAcks::default(),
         heard_ms: core.now_ms(),
         over: false,
     };
@@ -63,8 +66,58 @@ struct IngestDriver {
     socket: Socket,
     /// Acknowledgements and control replies the socket has not taken.
     backlog: Vec<u8>,
+    durable: DurableAcks,
     heard_ms: u64,
     over: bool,
+}
+
+/// Acknowledgements that wait for the disk, in the order of what they acknowledge.
+#[derive(Default)]
+struct DurableAcks {
+    /// With when they were taken.
+    acks: VecDeque<(Acknowledged, i64)>,
+    /// For the last one that was there when it began; it settles all up to that place.
+    wait: Option<(usize, Wait)>,
+}
+
+impl DurableAcks {
+    /// Says what is settled, into `out`.
+    fn poll(&mut self, cx: &mut Waiting<'_>, core: &Core, out: &mut Vec<u8>) {
+        while let Some(&(last, _)) = self.acks.back() {
+            if self.wait.is_none() {
+                let position = last.durable.unwrap_or_default();
+                match history::wait(&core.context, position) {
+                    Ok(wait) => self.wait = Some((position, wait)),
+                    // The journal was given up meanwhile.
+                    Err(_) => return self.settle(position, false, core, out),
+                }
+            }
+            let Some((position, wait)) = &mut self.wait else {
+                return;
+            };
+            let Poll::Ready(is_durable) = wait.as_mut().poll(cx) else {
+                return;
+            };
+            let position = *position;
+            self.wait = None;
+            self.settle(position, is_durable, core, out);
+        }
+    }
+
+    fn settle(&mut self, position: usize, is_durable: bool, core: &Core, out: &mut Vec<u8>) {
+        // Places wrap: the distance decides.
+        let is_within = |ack: &Acknowledged| {
+            position.wrapping_sub(ack.durable.unwrap_or_default()) as isize >= 0
+        };
+        while let Some((ack, ack_ts)) = self.acks.pop_front_if(|(ack, _)| is_within(ack)) {
+            if is_durable {
+                acknowledge(out, ack, ack_ts);
+            } else {
+                core.context.counters.refuse(Reason::NotDurable);
+                refuse(out, &Reason::NotDurable.into(), Some(ack.seq));
+            }
+        }
+    }
 }
 
 impl IngestDriver {
@@ -80,12 +133,14 @@ impl IngestDriver {
         }
         let mut reads = 0;
         loop {
+            self.durable.poll(cx, core, &mut self.backlog);
             match self.flush(cx, wire) {
                 Poll::Ready(Err(_)) => return Poll::Ready(()),
                 Poll::Ready(Ok(())) if self.over => return Poll::Ready(()),
                 Poll::Pending if WEBSOCKET_OUT_BYTES_MAX < self.backlog.len() => {
                     return Poll::Pending;
                 }
+                _ if DURABLE_ACKS_MAX <= self.durable.acks.len() => return Poll::Pending,
                 _ => {}
             }
             if reads == READS_PER_TURN {
@@ -132,7 +187,11 @@ impl IngestDriver {
                 };
                 let ack_ts = context.coarse.get().wall_ms;
                 let taken = intake.message(context, &self.grant, text, |ack| {
-                    acknowledge(out, ack, ack_ts);
+                    if ack.durable.is_some() {
+                        self.durable.acks.push_back((ack, ack_ts));
+                    } else {
+                        acknowledge(out, ack, ack_ts);
+                    }
                 });
                 if let Err((reject, seq)) = taken {
                     context.counters.refuse(reject.reason);

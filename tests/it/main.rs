@@ -9,6 +9,7 @@
 mod agents;
 mod documents;
 mod h2;
+mod history;
 mod http;
 mod http2;
 mod ledger;

@@ -16,6 +16,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(crate) struct Node {
     pub(crate) address: SocketAddr,
+    is_clear: bool,
     child: Child,
     /// Collects what the node writes to stderr.
     stderr: Option<JoinHandle<String>>,
@@ -27,7 +28,20 @@ impl Node {
     }
 
     /// `command` runs the binary, maybe under limits that it set before.
-    pub(crate) fn start_by(mut command: Command, flags: &[&str]) -> Node {
+    pub(crate) fn start_by(command: Command, flags: &[&str]) -> Node {
+        let node = Node::launch(command, flags);
+        if node.is_clear {
+            eventually("readiness", || node.get("/readyz").status == 200);
+        }
+        node
+    }
+
+    /// One that will not be ready.
+    pub(crate) fn start_unready(flags: &[&str]) -> Node {
+        Node::launch(Command::new(binary()), flags)
+    }
+
+    fn launch(mut command: Command, flags: &[&str]) -> Node {
         let mut child = command
             // A flag says more than the variable: those who test history name a place.
             .env("TIDEWALL_HISTORY", "none")
@@ -58,15 +72,12 @@ impl Node {
         let (scheme, address) = address.split_once("://").unwrap();
         let is_clear = scheme == "http";
         let address = address.trim_end_matches('/').parse().unwrap();
-        let node = Node {
+        Node {
             address,
+            is_clear,
             child,
             stderr,
-        };
-        if is_clear {
-            eventually("readiness", || node.get("/readyz").status == 200);
         }
-        node
     }
 
     pub(crate) fn connect(&self) -> Http {
