@@ -14,6 +14,7 @@ mod http;
 mod http2;
 mod ledger;
 mod live;
+mod past;
 mod support;
 mod tidy;
 mod tls;
