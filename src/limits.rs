@@ -299,16 +299,16 @@ pub const JOURNAL_WANTED_INTERVAL: Duration = Duration::from_millis(2);
 pub const JOURNAL_SYNC_INTERVAL: Duration = Duration::from_secs(1);
 /// Records gathered before they are written, whatever waits in the ring: about a million samples.
 pub const JOURNAL_BATCH_BYTES: usize = 8 * MIB;
-/// A minute is stored this long after its end, and nothing is stored more often: what comes later is
-/// a correction, which costs the store a row read and written again.
+/// A minute is stored this long after its end, and nothing is stored more often: what comes later
+/// is a correction, which costs the store a row read and written again.
 pub const HISTORY_GRACE: Duration = Duration::from_secs(5);
 /// Writes that wait for the store; then minutes stay open, and join the next.
 pub const HISTORY_PASSED_MAX: usize = 16;
 /// How often a directory that cannot be opened, and a store that cannot be written, is tried again.
 pub const HISTORY_REOPEN_INTERVAL: Duration = Duration::from_secs(10);
 pub const HISTORY_RETRY_INTERVAL: Duration = Duration::from_secs(2);
-/// An hour is made of its minutes this long after its end, and made again for what came late only so
-/// much later: with 100,000 series it takes seconds.
+/// An hour is made of its minutes this long after its end, and made again for what came late only
+/// so much later: with 100,000 series it takes seconds.
 pub const HOUR_REST_MINUTES: i64 = 15;
 pub const HOUR_REMAKE_MINUTES: i64 = 60;
 /// The longest that anything is kept: ten years are 120 files of hours and 3,650 of days.
@@ -332,8 +332,9 @@ pub const HISTORY_FREE_DIVISOR: u64 = 20;
 pub const BLOCK_POINTS_MAX: usize = 65_535;
 /// Acknowledgements of one WebSocket that wait for the disk; then it is read no further.
 pub const DURABLE_ACKS_MAX: usize = 4_096;
-/// Points held until their minute is stored; past it they are not kept, and counted. 14 B each is 470
-/// MB at the bound; 100,000 a second take 84 MB for each minute, some 2.2 of which are on their way.
+/// Points held until their minute is stored; past it they are not kept, and counted. 14 B each is
+/// 470 MB at the bound; 100,000 a second take 84 MB for each minute, some 2.2 of which are on their
+/// way.
 pub const HISTORY_POINTS_MAX: usize = 1 << 25;
 /// Names held for them; then all are forgotten and learned anew. Twice [`SERIES_MAX`] x 150 B.
 pub const HISTORY_NAMES_MAX: usize = 2 * SERIES_MAX;

@@ -5,8 +5,12 @@
 //! due = sent + coalesced + closed` hold by construction once traffic stops; a test compares them
 //! with a client's own count.
 
+mod history;
+
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+pub use history::{Dropped, History};
 
 use crate::reject::{self, REASONS, Reason};
 
@@ -128,105 +132,6 @@ pub struct Aggregated {
     pub series_folded: Counter,
 }
 
-/// Why history has not what was merged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Dropped {
-    /// `--history none`.
-    Off,
-    /// Its ring: the journal's disk could not keep up.
-    RingFull,
-    MemoryFull,
-    /// Waited so long that its host's name was given away.
-    Stalled,
-    TooOld,
-    /// No directory to keep anything in.
-    Unavailable,
-    /// The store's disk is full, and there was nothing older to remove.
-    DiskFull,
-}
-
-impl Dropped {
-    pub const ALL: [Dropped; 7] = [
-        Dropped::Off,
-        Dropped::RingFull,
-        Dropped::MemoryFull,
-        Dropped::Stalled,
-        Dropped::TooOld,
-        Dropped::Unavailable,
-        Dropped::DiskFull,
-    ];
-
-    pub const fn label(self) -> &'static str {
-        match self {
-            Dropped::Off => "off",
-            Dropped::RingFull => "ring_full",
-            Dropped::MemoryFull => "memory_full",
-            Dropped::Stalled => "stalled",
-            Dropped::TooOld => "too_old",
-            Dropped::Unavailable => "unavailable",
-            Dropped::DiskFull => "disk_full",
-        }
-    }
-}
-
-/// History's counters. Each has one writer: the aggregator those of the ring, the writer those of
-/// the store, the keeper all others.
-#[derive(Debug, Default)]
-pub struct History {
-    pub forwarded: Counter,
-    pub taken: Counter,
-    /// Of those forwarded, the ones that found the ring full.
-    pub taken_never: Counter,
-    /// Samples in the recent minutes.
-    pub held: Counter,
-    pub dropped: [Counter; Dropped::ALL.len()],
-    /// Samples that no journal took: in memory alone until their minute is stored.
-    pub unjournaled: Counter,
-    pub journal_ok: Counter,
-    pub journal_bytes: Counter,
-    pub replayed: Counter,
-    pub damaged_records: Counter,
-    pub cut_bytes: Counter,
-    pub persisted: Counter,
-    pub rows: Counter,
-    pub late: Counter,
-    pub thinned: Counter,
-    pub store_ok: Counter,
-    pub store_bytes: Counter,
-    pub store_errors: Counter,
-    /// Samples of days that were removed for want of space.
-    pub evicted: Counter,
-    pub queries: Counter,
-    pub queries_refused: Counter,
-}
-
-impl History {
-    pub fn drop_samples(&self, reason: Dropped, samples: u64) {
-        self.dropped[reason as usize].add(samples);
-    }
-
-    pub fn dropped_in_all(&self) -> u64 {
-        self.dropped.iter().map(Counter::get).sum()
-    }
-
-    /// What a durable answer can't be given for.
-    pub fn lost_by_keeper(&self) -> u64 {
-        let lost = [Dropped::MemoryFull, Dropped::Stalled, Dropped::Unavailable];
-        let dropped: u64 = lost
-            .map(|reason| self.dropped[reason as usize].get())
-            .iter()
-            .sum();
-        dropped + self.unjournaled.get()
-    }
-
-    /// Merged, and neither stored nor given up.
-    pub fn pending(&self) -> u64 {
-        let gone = self.taken.get() + self.taken_never.get();
-        self.forwarded.get().saturating_sub(gone) + self.held.get()
-    }
-}
-
 /// What `/metrics` shows beside the counters.
 #[derive(Clone, Debug, Default)]
 pub struct Gauges {
@@ -253,7 +158,7 @@ pub fn exposition(
     totals(&mut text, cores, aggregated, gauges);
     per_core(&mut text, cores);
     state(&mut text, aggregated, gauges);
-    kept(&mut text, aggregated, history);
+    history::write(&mut text, aggregated, history);
     text.out.push_str("# EOF\n");
     text.out
 }
@@ -410,125 +315,6 @@ fn state(text: &mut Text, aggregated: &Aggregated, gauges: &Gauges) {
             "tick_lateness_microseconds_max",
             "Latest tick against its schedule since start.",
             aggregated.tick_lateness_us_max.get(),
-        ),
-    ] {
-        let name = format!("tidewall_{name}");
-        text.family(&name, "gauge", help);
-        text.line(&name, "", value);
-    }
-}
-
-/// History's line of the ledger: aggregated = persisted + pending + dropped.
-fn kept(text: &mut Text, aggregated: &Aggregated, history: Option<&History>) {
-    let name = "tidewall_history_dropped";
-    text.family(
-        name,
-        "counter",
-        "Samples merged that history does not have.",
-    );
-    for reason in Dropped::ALL {
-        let n = match history {
-            Some(history) => history.dropped[reason as usize].get(),
-            None if reason == Dropped::Off => aggregated.samples.get(),
-            None => 0,
-        };
-        if 0 < n {
-            text.total(name, &format!("reason=\"{}\"", reason.label()), n);
-        }
-    }
-    let none = History::default();
-    let history = history.unwrap_or(&none);
-    for (name, help, counter) in [
-        (
-            "samples_persisted",
-            "Samples merged that are in the store.",
-            &history.persisted,
-        ),
-        (
-            "history_rows",
-            "Rows stored, one a series and minute.",
-            &history.rows,
-        ),
-        (
-            "history_late_samples",
-            "Samples stored after their minute was: corrections.",
-            &history.late,
-        ),
-        (
-            "history_thinned",
-            "Points kept in their row's sums alone.",
-            &history.thinned,
-        ),
-        (
-            "history_evicted_samples",
-            "Samples of days removed for want of disk space.",
-            &history.evicted,
-        ),
-        (
-            "history_unjournaled",
-            "Samples that no journal took; in memory until stored.",
-            &history.unjournaled,
-        ),
-        (
-            "history_replayed",
-            "Samples taken back from the journal at the start.",
-            &history.replayed,
-        ),
-        (
-            "history_damaged_records",
-            "Records of the journal whose checksum was wrong at the start.",
-            &history.damaged_records,
-        ),
-        (
-            "history_cut_bytes",
-            "Bytes of the journal given up at the start.",
-            &history.cut_bytes,
-        ),
-        (
-            "history_store_errors",
-            "Failed writes of the store.",
-            &history.store_errors,
-        ),
-        (
-            "history_queries",
-            "Questions about the past.",
-            &history.queries,
-        ),
-        (
-            "history_queries_refused",
-            "Those of them without an answer.",
-            &history.queries_refused,
-        ),
-    ] {
-        let name = format!("tidewall_{name}");
-        text.family(&name, "counter", help);
-        text.total(&name, "", counter.get());
-    }
-    for (name, help, value) in [
-        (
-            "history_pending",
-            "Samples merged and not stored yet.",
-            history.pending(),
-        ),
-        (
-            "history_journal_ok",
-            "1 while the journal can be written.",
-            history.journal_ok.get(),
-        ),
-        (
-            "history_store_ok",
-            "1 while the store can be written.",
-            history.store_ok.get(),
-        ),
-        (
-            "history_journal_bytes",
-            "Size of the journal.",
-            history.journal_bytes.get(),
-        ),
-        (
-            "history_store_bytes",
-            "Size of the store.",
-            history.store_bytes.get(),
         ),
     ] {
         let name = format!("tidewall_{name}");

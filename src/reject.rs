@@ -186,12 +186,7 @@ impl Reason {
             R::TokenExpired => row(401, 4001, "token_expired", "this token has expired"),
             R::Scope => row(403, 4003, "scope", "this token does not allow it"),
             R::Rate => row(429, 4029, "rate", "over the token's rate"),
-            R::HostPrefix => row(
-                403,
-                4003,
-                "host_prefix",
-                "a host outside the token's prefix",
-            ),
+            R::HostPrefix => row(403, 4003, "host_prefix", "host outside the token's prefix"),
             R::ColumnBudget => row(422, 4029, "column_budget", "over the token's columns"),
             R::NotFound => row(404, 1008, "not_found", "no such resource"),
             R::Method => row(405, 1008, "method", "method not allowed here"),

@@ -16,7 +16,8 @@ use crate::cli::{
     self, Cli, CliError, Command, DemoArgs, ServeArgs, TokenCommand, TokenNewArgs, VerifyArgs,
 };
 use crate::config::{Identity, Settings, SettingsError};
-use crate::history::service::{self, OpenError};
+use crate::history::service::OpenError;
+use crate::history::verify;
 use crate::server::tls::{self, TlsError};
 use crate::server::{Server, StartError};
 
@@ -201,7 +202,7 @@ fn bytes(count: f64) -> String {
 
 /// Exit code 1 when anything is wrong.
 fn verify(args: &VerifyArgs) -> Result<(), RunError> {
-    let (checked, findings) = service::verify(&args.dir).map_err(RunError::History)?;
+    let (checked, findings) = verify::verify(&args.dir).map_err(RunError::History)?;
     say(&format!(
         "{} days: {} rows, {} points; journal: {} segments, {} samples",
         checked.days, checked.rows, checked.points, checked.segments, checked.samples

@@ -24,10 +24,12 @@ CREATE TABLE hours (
     PRIMARY KEY (hour, series)
 ) WITHOUT ROWID;
 
--- Each host by its last value in each ten seconds of the hour.
+-- Each host by its last value in each ten seconds of the hour: `count` such values, and of `hosts`
+-- hosts the most in any ten seconds.
 CREATE TABLE fleet (
     metric INTEGER NOT NULL,
     hour   INTEGER NOT NULL,
+    count  INTEGER NOT NULL,
     hosts  INTEGER NOT NULL,
     sum    REAL    NOT NULL,
     min    REAL    NOT NULL,

@@ -11,8 +11,8 @@ pub fn health() -> Response {
     Response::text(200, "ok\n")
 }
 
-/// Whether the node takes and keeps data: not while it stops, before its aggregator's first tick, nor
-/// while history can be written nowhere.
+/// Whether the node takes and keeps data: not while it stops, nor before its aggregator's first
+/// tick, nor while history can be written nowhere.
 pub fn ready(context: &Context) -> Response {
     let shared = &context.shared;
     if shared.stopping.load(Relaxed) {

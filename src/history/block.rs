@@ -3,23 +3,24 @@
 //! ```text
 //! u32 CRC-32 of all that follows (little-endian) | u8 form | bits
 //! bits: count (16) | times | values
-//! times:  first offset (16), then of more than one: last offset (16), grid (1), k (6), codes of each
-//!         offset but the first, by grid:
-//!         1  its distance from the line through first and last
-//!         0  how much its distance from the offset before differs from the one before that
+//! times: first offset (16), then of more than one: last offset (16), grid (1), k (6), codes of
+//!        each offset but the first, by grid:
+//!   1    its distance from the line through first and last
+//!   0    how much its distance from the offset before differs from the one before that
 //! values, by form:
-//!   1 steps   decimals (5), first mantissa, middle step, k (6), codes of how much each step differs
-//!   2 levels  decimals (5), middle mantissa, k (6), codes of how much each mantissa differs from it
+//!   1 steps   decimals (5), first mantissa, middle step, k (6), codes of the differing of steps
+//!   2 levels  decimals (5), middle mantissa, k (6), codes of the differing of mantissas
 //!   3 exact   first value (64), then XOR with the one before as Gorilla has it (VLDB 2015, 4.1.2)
 //! ```
 //!
 //! A number is its length in bits (7) and as many bits; a code is a Rice code of parameter k, or
 //! nothing where k is 63 and all are 0. Both stand for integers of either sign by zigzag.
 //!
-//! What people send are decimals: 53.2 is the mantissa 532 with one decimal, and mantissas differ by
-//! little where the bits of doubles differ by much. A value is only written so if dividing gives
-//! back the very same double. Steps suit what walks, levels what scatters; the shorter one is taken.
-//! Times are milliseconds from the minute's begin, in order; equal times stay as often as they are.
+//! What people send are decimals: 53.2 is the mantissa 532 with one decimal, and mantissas differ
+//! by little where the bits of doubles differ by much. A value is only written so if dividing gives
+//! back the very same double. Steps suit what walks, levels what scatters; the shorter one is
+//! taken. Times are milliseconds from the minute's begin, in order; equal times stay as often as
+//! they are.
 
 use super::bits::{Reader, Writer, best_k, unzigzag, zigzag};
 use crate::limits::BLOCK_POINTS_MAX;

@@ -114,15 +114,16 @@ impl Hours {
                     ])?;
                 }
                 let mut insert = transaction.prepare(
-                    "INSERT OR REPLACE INTO fleet (metric, hour, hosts, sum, min, max, spread)
-                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+                    "INSERT OR REPLACE INTO fleet
+                     (metric, hour, count, hosts, sum, min, max, spread)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
                 )?;
-                for (metric, (sum, sketch)) in &fleet {
+                for (metric, (sum, hosts, sketch)) in &fleet {
                     let mut spread = Vec::new();
                     sketch.encode(&mut spread);
                     let count = sum.count as i64;
                     insert.execute(params![
-                        metric, hour, count, sum.sum, sum.min, sum.max, spread
+                        metric, hour, count, hosts, sum.sum, sum.min, sum.max, spread
                     ])?;
                 }
             }
@@ -168,8 +169,11 @@ fn sum_up(from: &Connection, hour: i64) -> rusqlite::Result<HashMap<i64, Rollup,
     Ok(sums)
 }
 
-fn sum_up_fleet(from: &Connection, hour: i64) -> rusqlite::Result<BTreeMap<i64, (Rollup, Sketch)>> {
-    let mut sums: BTreeMap<i64, (Rollup, Sketch)> = BTreeMap::new();
+fn sum_up_fleet(
+    from: &Connection,
+    hour: i64,
+) -> rusqlite::Result<BTreeMap<i64, (Rollup, i64, Sketch)>> {
+    let mut sums: BTreeMap<i64, (Rollup, i64, Sketch)> = BTreeMap::new();
     let mut metrics = from.prepare("SELECT key FROM metrics")?;
     let metrics = metrics.query_map([], |row| row.get(0))?;
     let mut steps = from.prepare(
@@ -181,10 +185,12 @@ fn sum_up_fleet(from: &Connection, hour: i64) -> rusqlite::Result<BTreeMap<i64, 
         let within = [metric, hour * STEPS_AN_HOUR, (hour + 1) * STEPS_AN_HOUR];
         let mut rows = steps.query(within)?;
         while let Some(row) = rows.next()? {
-            let none = || (Rollup::EMPTY, Sketch::default());
-            let (sum, sketch) = sums.entry(metric).or_insert_with(none);
+            let none = || (Rollup::EMPTY, 0, Sketch::default());
+            let (sum, hosts, sketch) = sums.entry(metric).or_insert_with(none);
+            let of_step: i64 = row.get(0)?;
+            *hosts = of_step.max(*hosts);
             sum.merge(&Rollup {
-                count: row.get::<_, i64>(0)? as u64,
+                count: of_step as u64,
                 sum: row.get(1)?,
                 min: row.get(2)?,
                 max: row.get(3)?,

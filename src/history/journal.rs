@@ -1,4 +1,5 @@
-//! What was taken and is in no store yet: the bytes of a segment, written in order, read at a start.
+//! What was taken and is in no store yet: the bytes of a segment, written in order, read at a
+//! start.
 //!
 //! ```text
 //! segment: "TWJ1" | u32 number | record*
@@ -126,7 +127,7 @@ impl Writer {
 }
 
 /// What a record says.
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Entry<'a> {
     Name {
         index: u32,
@@ -379,12 +380,16 @@ mod tests {
 
     proptest! {
         #[test]
-        fn damage_is_found_and_nothing_wrong_is_read(at in any::<prop::sample::Index>(), bit in 0..8_u8) {
+        fn damage_is_found_and_nothing_wrong_is_read(
+            at in any::<prop::sample::Index>(),
+            bit in 0..8_u8,
+        ) {
             let (mut bytes, expected) = some(20);
             let at = at.index(bytes.len());
             bytes[at] ^= 1_u8 << bit;
             let (told, extent) = told(&bytes);
-            // The number in the head is the one thing that nothing checks: the file's name has it too.
+            // The number in the head is the one thing that nothing checks: the file's name has it
+            // too.
             let is_number = (4..HEAD_BYTES).contains(&at);
             let is_seen = extent.damage.is_some() || 0 < extent.skipped;
             prop_assert_eq!(is_seen, !is_number);

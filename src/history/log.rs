@@ -1,4 +1,5 @@
-//! The journal's files: one segment is written, older ones wait until the store has what is in them.
+//! The journal's files: one segment is written, older ones wait until the store has what is in
+//! them.
 
 use std::collections::VecDeque;
 use std::fs::{self, File, OpenOptions};
@@ -39,8 +40,8 @@ pub struct Found {
 
 impl Log {
     /// Reads what is there, oldest first, and begins no segment yet. `each` hears every entry with
-    /// its place; it says of a sample which minute it belongs to. Segments to come have numbers past
-    /// `taken`, whatever was removed here by hand: places in the journal never come twice.
+    /// its place; it says of a sample which minute it belongs to. Segments to come have numbers
+    /// past `taken`, whatever was removed here by hand: places in the journal never come twice.
     pub fn open(
         dir: &Path,
         taken: u32,

@@ -3,7 +3,8 @@
 //! ```text
 //! aggregator ─ ring ─► keeper ─► journal (page cache each 50 ms, disk each second)
 //!                        └─────► recent minutes, in memory ─► writer ─► store: a file a day
-//!                                        reader ◄──── both ◄────────────┘        └─► shipper ─► MySQL
+//!                                        reader ◄──── both ◄────────────┘        └─► shipper ─►
+//!                                        MySQL
 //! ```
 //!
 //! The keeper writes down what comes in and holds it by minute. A minute that has passed is sorted,
@@ -28,6 +29,7 @@ pub mod sketch;
 pub mod sqlite;
 pub mod steps;
 pub mod sync;
+pub mod verify;
 pub mod writer;
 
 use std::sync::Arc;
@@ -171,6 +173,9 @@ pub fn time_of(sample: &Sample, arrival_ms: i64) -> i64 {
         sample.time_ms
     }
 }
+
+#[cfg(test)]
+mod stores;
 
 #[cfg(test)]
 mod tests {

@@ -348,10 +348,10 @@ mod tests {
         let question = parse("metric=cpu&host=a&from=0&to=3000&step=1000").unwrap();
         let mut steps = vec![Step::default(); 3];
         steps[1].add(1_500, 2.5);
-        assert_eq!(
-            say_host(&question, &steps, &[]),
-            r#"{"metric":"cpu","host":"a","step_ms":1000,"points":[[0,null],[1000,2.5],[2000,null]]}"#
-        );
+        let said = say_host(&question, &steps, &[]);
+        let (head, points) = said.split_once("\"points\":").unwrap();
+        assert_eq!(head, r#"{"metric":"cpu","host":"a","step_ms":1000,"#);
+        assert_eq!(points, "[[0,null],[1000,2.5],[2000,null]]}");
         let question = parse("metric=cpu&from=0&to=20000&stat=p99").unwrap();
         let mut steps = vec![FleetStep::default(); 2];
         steps[0].add(50.0);

@@ -137,7 +137,7 @@ impl Reader {
             let recent = self.desk.recent();
             let span = (range.from_ms, range.to_ms);
             recent.each_point(metric_key(metric), Some(key), span, |_, point| {
-                found.push(point)
+                found.push(point);
             });
             recent.knows(|name| name.key == key)
         };

@@ -409,7 +409,7 @@ mod tests {
         let read = |recent: &Recent, from_ms, to_ms| {
             let mut found = Vec::new();
             recent.each_point(metric, Some(key), (from_ms, to_ms), |_, point| {
-                found.push(point)
+                found.push(point);
             });
             found
         };

@@ -1,4 +1,5 @@
-//! Start and stop of history: its directory, its threads, and what the rest of the node holds of it.
+//! Start and stop of history: its directory, its threads, and what the rest of the node holds of
+//! it.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
@@ -13,7 +14,7 @@ use thiserror::Error;
 use super::durable::Durable;
 use super::journal::Entry;
 use super::keeper::{self, Desk, Keeper};
-use super::log::{self, Log};
+use super::log::Log;
 use super::reader::{Asked, Reader};
 use super::recent::Recent;
 use super::sqlite::{MINUTES_A_DAY, Store, StoreError};
@@ -60,9 +61,15 @@ pub struct Feed {
     lost: u64,
 }
 
-/// The threads; all but the reader end when the feed is dropped, in order.
-pub struct Service {
-    threads: Vec<JoinHandle<io::Result<()>>>,
+/// What a start gives; nothing, where nothing is kept.
+#[derive(Default)]
+pub struct Kept {
+    pub access: Option<Access>,
+    pub feed: Option<Feed>,
+    pub report: Option<Report>,
+    /// They end when the feed is dropped. The reader is not among them: it ends when nobody can
+    /// ask.
+    pub threads: Vec<JoinHandle<io::Result<()>>>,
 }
 
 /// What a start tells an operator.
@@ -135,7 +142,7 @@ pub fn start(
     catalog: Arc<Catalog>,
     clock: Clock,
     cores: usize,
-) -> Result<(Service, Access, Feed, Report), OpenError> {
+) -> Result<Kept, OpenError> {
     let counters = Arc::new(Counters::default());
     let desk = Arc::new(Desk::default());
     let durable = Arc::new(Durable::new(cores));
@@ -160,7 +167,7 @@ pub fn start(
         durable: Arc::clone(&durable),
         clock,
     };
-    let service = threads.start(opened, consumer, asked, catalog)?;
+    let threads = threads.start(opened, consumer, asked, catalog)?;
     let access = Access {
         questions,
         durable: Arc::clone(&durable),
@@ -172,7 +179,12 @@ pub fn start(
         counters,
         lost: 0,
     };
-    Ok((service, access, feed, report))
+    Ok(Kept {
+        access: Some(access),
+        feed: Some(feed),
+        report: Some(report),
+        threads,
+    })
 }
 
 struct Threads {
@@ -190,7 +202,7 @@ impl Threads {
         ring: Consumer,
         asked: Receiver<Asked>,
         catalog: Arc<Catalog>,
-    ) -> Result<Service, OpenError> {
+    ) -> Result<Vec<JoinHandle<io::Result<()>>>, OpenError> {
         let Self {
             plan,
             desk,
@@ -241,15 +253,8 @@ impl Threads {
             spawn("history-keeper", || keeper.run()).map_err(io)?,
             spawn("history-writer", || writer.run()).map_err(io)?,
         ];
-        // It ends when nobody can ask, which is after everybody else.
         spawn("history-reader", || reader.run()).map_err(io)?;
-        Ok(Service { threads })
-    }
-}
-
-impl Service {
-    pub fn threads(self) -> Vec<JoinHandle<io::Result<()>>> {
-        self.threads
+        Ok(threads)
     }
 }
 
@@ -312,7 +317,7 @@ fn open(
 }
 
 /// Held as long as the file is open.
-fn take_lock(dir: &Path) -> Result<File, OpenError> {
+pub(super) fn take_lock(dir: &Path) -> Result<File, OpenError> {
     let path = dir.join("lock");
     let opened = OpenOptions::new()
         .create(true)
@@ -386,59 +391,4 @@ impl Replay<'_> {
             }
         }
     }
-}
-
-/// A finding of `tidewall verify`.
-pub type Finding = String;
-
-/// Checks every file of a directory that no node uses; gives what was looked at and what is wrong.
-pub fn verify(dir: &Path) -> Result<(Checked, Vec<Finding>), OpenError> {
-    let _lock = take_lock(dir)?;
-    let mut checked = Checked::default();
-    let mut findings = Vec::new();
-    for (_, path) in super::sqlite::list(dir)? {
-        match super::sqlite::check(&path) {
-            Ok(found) => {
-                checked.days += 1;
-                checked.rows += found.rows;
-                checked.points += found.points;
-                findings.extend(
-                    found
-                        .wrong
-                        .into_iter()
-                        .map(|w| format!("{}: {w}", path.display())),
-                );
-            }
-            Err(error) => findings.push(error.to_string()),
-        }
-    }
-    let journal = dir.join("journal");
-    if journal.is_dir() {
-        let io = |source| OpenError::Io {
-            path: journal.clone(),
-            source,
-        };
-        for (_, path) in log::list(&journal).map_err(io)? {
-            let (samples, damage, skipped) = log::check(&path).map_err(io)?;
-            checked.segments += 1;
-            checked.samples += samples;
-            if let Some(damage) = damage {
-                findings.push(format!("{}: {damage}", path.display()));
-            }
-            if 0 < skipped {
-                findings.push(format!("{}: {skipped} records are damaged", path.display()));
-            }
-        }
-    }
-    Ok((checked, findings))
-}
-
-/// What [`verify`] looked at.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Checked {
-    pub days: u64,
-    pub rows: u64,
-    pub points: u64,
-    pub segments: u64,
-    pub samples: u64,
 }

@@ -239,9 +239,14 @@ impl Shelf {
         };
         for day in self.days.values() {
             let [first, last] = within(FLEET_STEP_MS);
-            read_fleet(&day.connection, FLEET_STEPS, [metric, first, last], |row| {
-                add(row.step * FLEET_STEP_MS, &row, row.hosts);
-            })
+            read_fleet(
+                &day.connection,
+                FLEET_STEPS,
+                [metric, first, last],
+                |row, hosts| {
+                    add(row.step * FLEET_STEP_MS, &row, hosts);
+                },
+            )
             .map_err(|source| sqlite::sqlite_error(&day.path, source))?;
             if self.until < Instant::now() {
                 return Err(ReadError::TooLong);
@@ -249,12 +254,17 @@ impl Shelf {
         }
         for (path, connection) in &self.months {
             let [first, last] = within(3_600_000);
-            read_fleet(connection, FLEET_HOURS, [metric, first, last], |row| {
-                let is_gone = |day| !self.days.contains_key(&day);
-                if is_gone(row.step.div_euclid(24)) {
-                    add(row.step * 3_600_000, &row, row.hosts / STEPS_AN_HOUR);
-                }
-            })
+            read_fleet(
+                connection,
+                FLEET_HOURS,
+                [metric, first, last],
+                |row, hosts| {
+                    let is_gone = |day| !self.days.contains_key(&day);
+                    if is_gone(row.step.div_euclid(24)) {
+                        add(row.step * 3_600_000, &row, hosts);
+                    }
+                },
+            )
             .map_err(|source| sqlite::sqlite_error(path, source))?;
         }
         Ok(())
@@ -270,22 +280,22 @@ impl Shelf {
     }
 }
 
-const STEPS_AN_HOUR: u64 = (3_600_000 / FLEET_STEP_MS) as u64;
-const FLEET_STEPS: &str = "SELECT step, metric, hosts, sum, min, max, spread FROM fleet
+const FLEET_STEPS: &str = "SELECT step, metric, hosts, sum, min, max, spread, hosts FROM fleet
      WHERE metric = ?1 AND step >= ?2 AND step <= ?3";
-const FLEET_HOURS: &str = "SELECT hour, metric, hosts, sum, min, max, spread FROM fleet
+const FLEET_HOURS: &str = "SELECT hour, metric, count, sum, min, max, spread, hosts FROM fleet
      WHERE metric = ?1 AND hour >= ?2 AND hour <= ?3";
 
 fn read_fleet(
     connection: &Connection,
     sql: &str,
     bounds: [i64; 3],
-    mut each: impl FnMut(FleetRow),
+    mut each: impl FnMut(FleetRow, u64),
 ) -> rusqlite::Result<()> {
     let mut select = connection.prepare_cached(sql)?;
     let mut rows = select.query(bounds)?;
     while let Some(row) = rows.next()? {
-        each(FleetRow {
+        let hosts = row.get::<_, i64>(7)? as u64;
+        let row = FleetRow {
             step: row.get(0)?,
             metric: row.get(1)?,
             hosts: row.get::<_, i64>(2)? as u64,
@@ -293,7 +303,8 @@ fn read_fleet(
             min: row.get(4)?,
             max: row.get(5)?,
             spread: row.get(6)?,
-        });
+        };
+        each(row, hosts);
     }
     Ok(())
 }

@@ -1,7 +1,8 @@
 //! How the values of many hosts are spread: what percentiles over hours are merged from.
 //!
 //! Values are counted in bins whose borders grow by [`GAMMA`], so that a quantile is off by at most
-//! one percent of itself (the DDSketch of VLDB 2019, section 2). Merging adds counts, whatever the order.
+//! one percent of itself (the DDSketch of VLDB 2019, section 2). Merging adds counts, whatever the
+//! order.
 
 use std::collections::BTreeMap;
 

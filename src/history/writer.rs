@@ -152,7 +152,8 @@ impl Writer {
         }
     }
 
-    /// Old days, once a minute: hours are made, points let go, and files whose time is over removed.
+    /// Old days, once a minute: hours are made, points let go, and files whose time is over
+    /// removed.
     fn tend(&self, life: &mut Life) {
         let minute = super::minute_of(self.clock.now().wall_ms).0;
         let Some(store) = &mut life.store else { return };

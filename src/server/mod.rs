@@ -18,6 +18,7 @@ use std::sync::{Arc, RwLock};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use core_affinity::CoreId;
 use thiserror::Error;
 use tokio::sync::{mpsc, watch};
 
@@ -31,12 +32,13 @@ use crate::config::{Settings, SettingsError};
 use crate::endpoint::ingest::Intake;
 use crate::endpoint::{Context, Shared};
 use crate::frame::views::Views;
-use crate::history::service::{self, Access, Feed, OpenError, Report, Service};
+use crate::history::service::{self, Kept, OpenError, Report};
 use crate::limits::{HANDOVER_QUEUE, QUESTIONS_MAX, RING_CAPACITY, STOP_TIMEOUT};
-use crate::observe::{Aggregated, Counters};
 use crate::ring::{Producer, ring};
 use crate::server::core::{Peers, Phase, Seed};
 use crate::server::tls::{Tls, TlsError};
+
+type Thread = JoinHandle<io::Result<()>>;
 
 /// A node that runs. Dropping it does not stop it; [`Server::stop`] does.
 pub struct Server {
@@ -46,7 +48,7 @@ pub struct Server {
     phase: watch::Sender<Phase>,
     stopping: Arc<AtomicBool>,
     shared: Arc<Shared>,
-    threads: Vec<JoinHandle<io::Result<()>>>,
+    threads: Vec<Thread>,
     settings: Settings,
     tls: Option<Arc<Tls>>,
 }
@@ -59,8 +61,8 @@ pub enum StartError {
     #[error(transparent)]
     Tls(#[from] TlsError),
     #[error(
-        "--history {0}; give each node a directory of its own by --history sqlite:DIR, or keep none \
-         by --history none"
+        "--history {0}; give each node a directory of its own by --history sqlite:DIR, or keep \
+         none by --history none"
     )]
     History(#[from] OpenError),
     #[error("{0}")]
@@ -80,28 +82,25 @@ impl Server {
     pub fn start(settings: &Settings) -> Result<Self, StartError> {
         let cores = settings.cores;
         let tokens = settings.read_tokens()?;
-        let tls = settings.identity.clone().map(Tls::new).transpose()?;
-        let tls = tls.map(Arc::new);
+        let tls = settings
+            .identity
+            .clone()
+            .map(Tls::new)
+            .transpose()?
+            .map(Arc::new);
         let connections_max = listener::raise_open_files();
         let (address, listeners) = listener::bind(settings.listen, cores)?;
         let (questions, asked) = sync_channel(QUESTIONS_MAX);
-        let counters: Vec<Arc<Counters>> = (0..cores).map(|_| Arc::default()).collect();
         let (clock, catalog) = (Clock::start(), Catalog::new());
         let kept = keep_history(settings, address.port(), &catalog, clock)?;
-        let (kept, access, feed, report) = match kept {
-            Some((service, access, feed, report)) => {
-                (Some(service), Some(access), Some(feed), Some(report))
-            }
-            None => (None, None, None, None),
-        };
         let shared = Arc::new(Shared {
             clock,
             catalog,
-            history: access,
+            history: kept.access,
             views: Views::new(),
             questions,
-            cores: counters,
-            aggregated: Arc::new(Aggregated::default()),
+            cores: one_a_core(cores),
+            aggregated: Arc::default(),
             origins: Origins::new(settings.allow_origin.clone()),
             tokens: RwLock::new(Arc::new(tokens)),
             secure: tls.is_some(),
@@ -109,7 +108,7 @@ impl Server {
             boot: boot_id(),
             stopping: AtomicBool::new(false),
         });
-        let mailboxes: Vec<Arc<Mailbox>> = (0..cores).map(|_| Arc::default()).collect();
+        let mailboxes: Vec<Arc<Mailbox>> = one_a_core(cores);
         let (producers, rings) = (0..cores).map(|_| ring(RING_CAPACITY)).unzip();
         let stopping = Arc::new(AtomicBool::new(false));
         let inputs = Inputs {
@@ -122,13 +121,14 @@ impl Server {
             tick: settings.tick,
             aggregated: shared.aggregated.clone(),
             stop: stopping.clone(),
-            history: feed,
+            history: kept.feed,
         };
         let (phase, _) = watch::channel(Phase::Serving);
-        let mut threads = vec![spawn("aggregator", None, move || {
+        let aggregate = move || {
             aggregator::run(inputs);
             Ok(())
-        })?];
+        };
+        let mut threads = vec![spawn("aggregator", None, aggregate)?];
         let parts = Parts {
             producers,
             listeners,
@@ -136,16 +136,10 @@ impl Server {
             tls: tls.clone(),
         };
         let seeds = seeds(&shared, parts, &mailboxes, &phase);
-        for (number, seed) in seeds.into_iter().enumerate() {
-            let pin = settings.pins.get(number).copied();
-            threads.push(spawn(&format!("core-{number}"), pin, move || {
-                core::run(seed)
-            })?);
-        }
-        // Last in the line: they end once the aggregator has.
-        threads.extend(kept.into_iter().flat_map(Service::threads));
+        threads.append(&mut spawn_cores(seeds, &settings.pins)?);
+        threads.extend(kept.threads);
         Ok(Self {
-            report,
+            report: kept.report,
             address,
             phase,
             stopping,
@@ -203,9 +197,9 @@ fn keep_history(
     port: u16,
     catalog: &Arc<Catalog>,
     clock: Clock,
-) -> Result<Option<(Service, Access, Feed, Report)>, OpenError> {
+) -> Result<Kept, OpenError> {
     let Some(plan) = &settings.history else {
-        return Ok(None);
+        return Ok(Kept::default());
     };
     let mut plan = plan.clone();
     let cores = settings.cores;
@@ -215,9 +209,9 @@ fn keep_history(
             let name = format!("{}-{port}", plan.dir.display());
             tracing::warn!(taken = %taken.display(), %name, "another node has it: history goes to");
             plan.dir = name.into();
-            service::start(&plan, Arc::clone(catalog), clock, cores).map(Some)
+            service::start(&plan, Arc::clone(catalog), clock, cores)
         }
-        started => started.map(Some),
+        started => started,
     }
 }
 
@@ -285,11 +279,23 @@ fn context(shared: Arc<Shared>, own: usize, producer: Producer) -> impl FnOnce()
     }
 }
 
+fn one_a_core<T: Default>(cores: usize) -> Vec<Arc<T>> {
+    (0..cores).map(|_| Arc::default()).collect()
+}
+
+fn spawn_cores(seeds: Vec<Seed>, pins: &[CoreId]) -> io::Result<Vec<Thread>> {
+    let spawn_core = |(number, seed)| {
+        let (pin, name) = (pins.get(number).copied(), format!("core-{number}"));
+        spawn(&name, pin, move || core::run(seed))
+    };
+    seeds.into_iter().enumerate().map(spawn_core).collect()
+}
+
 fn spawn(
     name: &str,
-    pin: Option<core_affinity::CoreId>,
+    pin: Option<CoreId>,
     life: impl FnOnce() -> io::Result<()> + Send + 'static,
-) -> io::Result<JoinHandle<io::Result<()>>> {
+) -> io::Result<Thread> {
     thread::Builder::new().name(name.to_owned()).spawn(move || {
         if let Some(cpu) = pin
             && !core_affinity::set_for_current(cpu)

@@ -340,7 +340,8 @@ fn questions_without_an_answer_hear_why() {
     assert!(answer.body.contains("not_durable"), "{}", answer.body);
 }
 
-/// Damage of any byte costs a record or the rest of its segment, is told, and is never a wrong value.
+/// Damage of any byte costs a record or the rest of its segment, is told, and is never a wrong
+/// value.
 #[test]
 fn a_damaged_journal_is_read_as_far_as_it_is_whole() {
     let scratch = Scratch::new("damage");
