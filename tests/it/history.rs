@@ -14,16 +14,16 @@ use crate::support::{Node, eventually};
 const LOSS_MAX: Duration = Duration::from_millis(250);
 
 /// A directory of a test's own, gone when it ends.
-struct Scratch(PathBuf);
+pub(crate) struct Scratch(PathBuf);
 
 impl Scratch {
-    fn new(name: &str) -> Scratch {
+    pub(crate) fn new(name: &str) -> Scratch {
         let dir = std::env::temp_dir().join(format!("tidewall-it-{name}-{}", std::process::id()));
         let _ = std::fs::remove_dir_all(&dir);
         Scratch(dir)
     }
 
-    fn start(&self) -> Node {
+    pub(crate) fn start(&self) -> Node {
         Node::start(&["--history", &format!("sqlite:{}", self.0.display())])
     }
 
@@ -41,7 +41,7 @@ impl Drop for Scratch {
     }
 }
 
-fn now_ms() -> i64 {
+pub(crate) fn now_ms() -> i64 {
     let since = std::time::UNIX_EPOCH.elapsed().unwrap();
     since.as_millis() as i64
 }
