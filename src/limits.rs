@@ -133,8 +133,6 @@ pub const INFLATED_BYTES_MAX: usize = 32 * MIB;
 /// Decompressed bytes per compressed byte once 64 KiB came out; past it 413.
 pub const INFLATE_RATIO_MAX: usize = 100;
 pub const INFLATE_RATIO_FREE_BYTES: usize = 64 * KIB;
-/// zstd window: what a peer can make one decoder hold.
-pub const ZSTD_WINDOW_LOG_MAX: u32 = 23;
 /// Members of a gzip body, frames of a zstd body; past it 413. An empty one takes 8 bytes on the
 /// wire and, in gzip's case, 40 KiB of fresh state here.
 pub const INFLATE_PARTS_MAX: usize = 256;
