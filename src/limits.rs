@@ -136,6 +136,10 @@ pub const INFLATE_RATIO_FREE_BYTES: usize = 64 * KIB;
 /// Members of a gzip body, frames of a zstd body; past it 413. An empty one takes 8 bytes on the
 /// wire and, in gzip's case, 40 KiB of fresh state here.
 pub const INFLATE_PARTS_MAX: usize = 256;
+/// What a core's buffers grew to for a body larger than this is given back after so many sweeps
+/// without another, 2 s: an inflated body of 32 MiB, a batch of 25 MB. Smaller ones leave 0.5 MB.
+pub const LARGE_BODY_BYTES: usize = 64 * KIB;
+pub const LARGE_BODY_RESTS: u32 = 8;
 /// Samples in one batch; past it 413. Must fit an empty ring, since a batch is taken whole.
 pub const BATCH_SAMPLES_MAX: usize = 65_536;
 /// JSON nesting; our documents need 3.

@@ -342,7 +342,7 @@ impl Purge {
         let carry_bytes = core.context.counters.carry_bytes.get();
         let dropped = self.carry_bytes.saturating_sub(carry_bytes);
         self.carry_bytes = carry_bytes;
-        let freed = std::mem::take(&mut core.context.intake.borrow_mut().freed_much);
+        let freed = core.context.intake.borrow_mut().rest();
         let peers = core.connections();
         let gone = peers < std::mem::replace(&mut self.peers, peers);
         if freed || gone || MIB as u64 <= dropped {
