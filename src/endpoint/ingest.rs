@@ -119,16 +119,17 @@ impl Intake {
         post: &Post<'_>,
     ) -> Result<usize, Reject> {
         let now = context.coarse.get();
+        let can_be_durable = || history::durable(context).map(drop);
         self.batch.clear();
         let format = format(post.content_type)?;
         let encoding = encoding(post.content_encoding)?;
         if encoding == Encoding::Identity {
-            return self.take(context, grant, (format, post.body), now);
+            return self.take(grant, (format, post.body), now, can_be_durable);
         }
         let mut inflated = std::mem::take(&mut self.inflated);
         let inflating = body::inflate(encoding, post.body, &mut inflated);
         let taken = match inflating {
-            Ok(()) => self.take(context, grant, (format, &inflated), now),
+            Ok(()) => self.take(grant, (format, &inflated), now, can_be_durable),
             Err(fault) => Err(refuse_body(fault)),
         };
         if inflating.is_err() {
@@ -161,7 +162,9 @@ impl Intake {
     ) -> Result<usize, (Reject, Option<u64>)> {
         let now = context.coarse.get();
         let counters = &context.counters;
-        match self.take(context, grant, (Format::Message, text.as_bytes()), now) {
+        match self.take(grant, (Format::Message, text.as_bytes()), now, || {
+            history::durable(context).map(drop)
+        }) {
             Ok(samples) => {
                 counters.accept(Protocol::WebSocket, samples);
                 let position = self.position();
@@ -185,10 +188,10 @@ impl Intake {
 
     fn take(
         &mut self,
-        context: &Context,
         grant: &Grant,
         (format, body): (Format, &[u8]),
         now: Now,
+        can_be_durable: impl FnOnce() -> Result<(), Reject>,
     ) -> Result<usize, Reject> {
         if LARGE_BODY_BYTES < body.len() {
             self.rests = 0;
@@ -207,7 +210,7 @@ impl Intake {
             allow(token, &self.batch, body, now)?;
         }
         if self.batch.docs().iter().any(|doc| doc.durable) {
-            history::durable(context)?;
+            can_be_durable()?;
         }
         // Room first, names second: a refused batch leaves no trace in the catalog.
         let Some(mut reservation) = producer.reserve(samples) else {
@@ -362,7 +365,7 @@ mod tests {
         let take = |intake: &mut Intake, bytes: usize| {
             let mut body = br#"{"host":"a","metrics":{"m":1}}"#.to_vec();
             body.resize(bytes, b' ');
-            let taken = intake.take(&Grant::default(), Format::Json, &body, now);
+            let taken = intake.take(&Grant::default(), (Format::Json, &body), now, || Ok(()));
             assert_eq!(taken.unwrap(), 1);
         };
         take(&mut intake, LARGE_BODY_BYTES);
