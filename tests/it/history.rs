@@ -123,7 +123,7 @@ fn killed(durable: bool) {
     let runs = runs(6);
     for run in 0..runs {
         let (host, sent) = (format!("k-{run}"), Mutex::new(Vec::new()));
-        let most = if runs < 20 { 1_500 } else { 6_000 };
+        let most = if runs < 20 { 1_500 } else { 2_500 };
         let killed_at = std::thread::scope(|scope| {
             scope.spawn(|| post_until_cut(&node, &host, durable, &sent));
             std::thread::sleep(Duration::from_millis(60 + run * 7_919 % most));
