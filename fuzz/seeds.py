@@ -115,9 +115,10 @@ def pictures():
         frames = [bytes.fromhex(frame["hex"]) for frame in story["frames"]]
         texts = [struct.pack("<H", len(frame)) + frame for frame in frames]
         yield bytes([kinds.index(story["kind"])]) + b"".join(texts)
-    for story in json.loads((VECTORS / "frames" / "malformed.json").read_text()):
-        text = bytes.fromhex(story["hex"])
-        yield b"\0" + struct.pack("<H", len(text)) + text
+    for name in ["backfill.json", "malformed.json"]:
+        for story in json.loads((VECTORS / "frames" / name).read_text()):
+            text = bytes.fromhex(story["hex"])
+            yield b"\0" + struct.pack("<H", len(text)) + text
 
 
 REQUESTS = [
@@ -128,6 +129,7 @@ REQUESTS = [
     " and ".join(["a=1"] * 32),
     "not (" + " or ".join(f"k{at}~{'x' * 24}*" for at in range(31)) + ")",
     '{"kind":"map","metric":"cpu","where":"dc=fra","hz":5}',
+    '{"kind":"lines","exprs":["p50(cpu)"],"backfill_s":3600}',
     '{"kind":"lines","exprs":["p50(cpu)","max(disk.used{device=sda,x=y})"],"by":"dc","hz":0.2}',
     '{"kind":"top","metric":"cpu","n":200,"where":"role=web"}',
     '{"kind":"host","host":"web-1","hz":10}',

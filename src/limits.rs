@@ -239,9 +239,15 @@ pub const VIEWS_MAX: usize = 256;
 pub const UNACKED_FRAMES_MAX: u32 = 8;
 /// A viewer that owes acknowledgements this long is closed (4008).
 pub const ACK_TIMEOUT: Duration = Duration::from_secs(15);
-/// Control messages waiting for one viewer, bytes: with one frame in flight, shared and thus not
-/// counted, and the kernel's send buffer below, a frozen viewer stays under 64 KiB.
-pub const CONTROL_OUT_BYTES_MAX: usize = 16 * KIB;
+/// Messages of its own that wait for one viewer, bytes: [`BACKFILL_BYTES_MAX`], and 8 KiB of control
+/// messages. With one frame in flight, shared and thus not counted, and the kernel's send buffer
+/// below, a frozen viewer stays under 64 KiB.
+pub const CONTROL_OUT_BYTES_MAX: usize = 24 * KIB;
+/// How far back a viewer of lines may ask: 360 points of 10 s.
+pub const BACKFILL_S_MAX: u32 = 3_600;
+/// One BACKFILL, which is made for one viewer; points are left out evenly until it fits. The wall's
+/// 4 lines of an hour are 4 x 360 x 4 B = 6 KB, 100 lines with names of 40 B have 30 points each.
+pub const BACKFILL_BYTES_MAX: usize = 16 * KIB;
 /// Messages that may wait for one viewer when another, shared by all, wants to join them.
 pub const SHARED_WAITING_MAX: usize = 16;
 /// Skips in [`LATE_WINDOW`] after which a view's rate is halved for a viewer.
@@ -494,6 +500,10 @@ const _: () = assert!(TARGET_BYTES_MAX < HEAD_BYTES_MAX && HEAD_BYTES_MAX < READ
 const _: () = assert!(
     CONTROL_OUT_BYTES_MAX + 2 * VIEWER_SEND_BUFFER_BYTES <= 56 * KIB,
     "a frozen viewer stays under 64 KiB with 8 KiB for its own records"
+);
+const _: () = assert!(
+    BACKFILL_BYTES_MAX + 8 * KIB <= CONTROL_OUT_BYTES_MAX,
+    "a BACKFILL on its way leaves room for control messages"
 );
 const _: () = assert!(HOSTS_MAX < u32::MAX as usize && LINES_MAX < u16::MAX as usize);
 const _: () = assert!(

@@ -30,9 +30,22 @@ export function send(url: string, { token, ca }: Credentials): () => void {
   return () => clearInterval(timer);
 }
 
-function documents(round: number): unknown[] {
+/** What these servers would have sent that many seconds ago, every five seconds. */
+export async function sendPast(url: string, fromS: number, toS: number): Promise<void> {
+  const now = Date.now();
+  const all: unknown[] = [];
+  for (let s = fromS; s >= toS; s -= 5) all.push(...documents(-s, now - s * 1000));
+  const response = await fetch(new URL("/api/metrics?ack=durable", url), {
+    method: "POST",
+    headers: { "Content-Type": "application/json" },
+    body: JSON.stringify(all),
+  });
+  if (response.status !== 201) throw new Error(`the past was answered ${response.status}`);
+}
+
+function documents(round: number, time?: number): unknown[] {
   return Array.from({ length: HOSTS }, (_, i) => {
     const cpu = 50 + 45 * Math.sin(round / 5 + i / 4);
-    return { host: `web-${i}`, tags: { role: "web" }, metrics: { cpu } };
+    return { host: `web-${i}`, time, tags: { role: "web" }, metrics: { cpu } };
   });
 }

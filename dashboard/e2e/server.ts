@@ -31,7 +31,9 @@ export class Server {
   async start(): Promise<void> {
     const listen = this.url === "" ? "127.0.0.1:0" : new URL(this.url).host;
     const args = [...this.#args, "--listen", listen];
-    const child = spawn(bin(), args, { stdio: ["ignore", "pipe", "pipe"] });
+    // A flag says more than the variable: the test of history names a place.
+    const env = { ...process.env, TIDEWALL_HISTORY: "none" };
+    const child = spawn(bin(), args, { env, stdio: ["ignore", "pipe", "pipe"] });
     this.#child = child;
     this.#output = "";
     const said = (text: Buffer): void => {

@@ -10,6 +10,7 @@ import { Session } from "./live/session";
 import { describe } from "./live/status";
 import { TOP_SHOWN, TopOrder } from "./live/top";
 import { LINES, LinesChart, SPAN_S } from "./lines/chart";
+import { LinesFeed } from "./lines/feed";
 import { History } from "./lines/history";
 import { tagKeys } from "./map/groups";
 import type { Pointed } from "./map/view";
@@ -44,6 +45,7 @@ export class Wall {
   readonly #api: Api;
   readonly #outside: WallOutside;
   readonly #history = new History(SPAN_S * LINES_HZ + 64, LINES.length);
+  #feed: LinesFeed | null = null;
   readonly #mapHz: number;
   #map: MapView | null = null;
   #chart: LinesChart | null = null;
@@ -69,7 +71,13 @@ export class Wall {
       (url) => this.#api.hosts(url),
       () => this.#hostsChanged(),
     );
-    this.#session = new Session(this.hosts, { picture: (kind) => this.#picture(kind) });
+    this.#session = new Session(this.hosts, {
+      picture: (kind) => this.#picture(kind),
+      backfill: (backfill) => {
+        this.#feed?.told(backfill);
+        this.#request("lines");
+      },
+    });
     this.#connection = new Connection(outside, {
       phase: (phase) => this.#phase(phase),
       welcome: (welcome: Welcome) => this.#welcome(welcome),
@@ -179,18 +187,18 @@ export class Wall {
   }
 
   #watchMetric(metric: string): void {
-    this.#history.clear();
     this.topOrder.clear();
     this.store.set({ top: [], percentiles: [], hover: null });
     this.#session.want({ kind: "map", metric, hz: this.#mapHz });
     const exprs = LINES.map((fn) => `${fn}(${metric})`);
-    this.#session.want({ kind: "lines", exprs, hz: LINES_HZ });
+    this.#feed = new LinesFeed(this.#history, exprs, () => this.#session.renew("lines"));
+    this.#feed.asked(performance.now());
+    this.#session.want({ kind: "lines", exprs, hz: LINES_HZ, backfill_s: SPAN_S });
     this.#session.want({ kind: "top", metric, n: TOP_ROWS, hz: LINES_HZ });
   }
 
   #phase(phase: Phase): void {
     if (phase.name === "open") this.#obstacle = null;
-    else this.#history.gap();
     const failed = phase.name === "waiting" && !phase.opened;
     // A paused picture stays: what is in the way is asked for at play.
     if (failed && !this.#connection.paused) this.#probe();
@@ -208,6 +216,7 @@ export class Wall {
 
   #welcome(welcome: Welcome): void {
     this.store.set({ tokens: welcome.auth === "cookie" });
+    this.#feed?.asked(performance.now());
     this.#session.welcome(welcome);
   }
 
@@ -250,11 +259,7 @@ export class Wall {
   #linesCame(): void {
     const picture = this.#session.picture("lines");
     if (!picture?.whole) return;
-    const newest = this.#history.newestMs;
-    const late = newest !== null && picture.timeMs - newest > 3 * this.#session.intervalMs("lines");
-    if (late) this.#history.gap();
-    const { data, length } = picture.values;
-    this.#history.push(picture.timeMs, data.subarray(0, length));
+    this.#feed?.came(picture, this.#session.intervalMs("lines"), performance.now());
     if (this.#cursor === null) {
       const percentiles = LINES.map((label, i) => ({ label, value: finite(picture.values.at(i)) }));
       this.store.set({ percentiles });

@@ -3,8 +3,11 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
+use tidewall::frame::backfill::Backfill;
 use tidewall::frame::reader::{Body, FrameView, Outcome, Picture, parse};
-use tidewall::limits::READER_CELLS_MAX;
+use tidewall::frame::view::Format;
+use tidewall::frame::websocket;
+use tidewall::limits::{BACKFILL_BYTES_MAX, READER_CELLS_MAX};
 
 const KINDS: [&str; 5] = ["map", "lines", "top", "host", "stats"];
 /// The vectors'.
@@ -57,7 +60,11 @@ fn is_good([encoding, dtype, n, aux, payload]: [&[u8]; 5]) -> Option<bool> {
         }),
         2 => listed(2),
         3 => listed(4),
-        4 => return Some(dtype == 2 && payload.len() == 4 * n),
+        4 => {
+            let cells = n * aux;
+            let is_small = cells <= READER_CELLS_MAX;
+            return Some(is_small && dtype == 2 && payload.len() == 4 * cells);
+        }
         6 => return Some(dtype == 3 && payload.len() == pad(4 * n) + 8 * n),
         7 => return Some(str::from_utf8(payload).is_ok()),
         8 => return Some(dtype == 3 && payload.len() == 8 * n),
@@ -126,6 +133,26 @@ fn show(picture: &mut Picture, frame: &FrameView<'_>) {
     }
 }
 
+/// What is read of a past is what the encoder writes of it, if it is no more than may be sent.
+fn look_back(frame: &FrameView<'_>) {
+    let Some(past) = Backfill::read(frame) else {
+        return;
+    };
+    assert_eq!(frame.header.frame_type, 3);
+    let cells: usize = past.lines.iter().map(|line| line.values.len()).sum();
+    assert!(cells <= READER_CELLS_MAX && past.step_ms != 0);
+    let Some(bytes) = past.encode(VIEW, Format::Binary) else {
+        return;
+    };
+    assert!(bytes.len() <= BACKFILL_BYTES_MAX);
+    let again = Backfill::read(&parse(websocket::payload_of(&bytes).unwrap()).unwrap());
+    let again = again.unwrap();
+    if again.step_ms == past.step_ms {
+        // NaN is no number's equal.
+        assert_eq!(format!("{again:?}"), format!("{past:?}"));
+    }
+}
+
 fn kind(body: &Body) -> &'static str {
     KINDS[match body {
         Body::Map { .. } => 0,
@@ -150,6 +177,7 @@ fuzz_target!(|data: &[u8]| {
         check(bytes, parsed.as_ref());
         if let Some(frame) = &parsed {
             show(&mut picture, frame);
+            look_back(frame);
         }
         rest = &after[length..];
     }

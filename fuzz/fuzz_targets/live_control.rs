@@ -8,10 +8,10 @@
 use libfuzzer_sys::fuzz_target;
 use serde_json::{Value, json};
 use tidewall::frame::filter::Filter;
-use tidewall::frame::view::{Format, Hz, Kind, View};
+use tidewall::frame::view::{Format, Hz, Kind, View, backfill_s};
 use tidewall::limits::{
-    FILTER_BYTES_MAX, HOST_BYTES_MAX, LINES_EXPRS_MAX, METRIC_BYTES_MAX, TAG_KEY_BYTES_MAX,
-    TOP_ROWS_MAX,
+    BACKFILL_S_MAX, FILTER_BYTES_MAX, HOST_BYTES_MAX, LINES_EXPRS_MAX, METRIC_BYTES_MAX,
+    TAG_KEY_BYTES_MAX, TOP_ROWS_MAX,
 };
 use tidewall_fuzz::filter;
 
@@ -183,6 +183,9 @@ fuzz_target!(|text: &str| {
             check_view(&view);
         }
     } else if let Ok(asked) = serde_json::from_str::<Value>(line) {
+        if let Ok(seconds) = backfill_s(&asked) {
+            assert!(seconds <= BACKFILL_S_MAX);
+        }
         for format in [Format::Binary, Format::Json] {
             let view = View::parse(&asked, format);
             let text = asked["where"]

@@ -18,9 +18,9 @@ pub(super) mod worker;
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, AtomicUsize};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use clap::Args;
@@ -91,6 +91,9 @@ pub struct FleetArgs {
     /// Write the report to this file, as JSON
     #[arg(long, env = "TIDEWALL_REPORT", value_name = "FILE")]
     pub report: Option<PathBuf>,
+    /// Write to this file what was sent of every series: host, metric, count and sum, a line each
+    #[arg(long, env = "TIDEWALL_SUMS", value_name = "FILE")]
+    pub sums: Option<PathBuf>,
     /// Local addresses 127.0.0.1, 127.0.0.2, … to connect from; default: as many as needed
     #[arg(long, env = "TIDEWALL_SOURCES", value_name = "N",
           value_parser = clap::value_parser!(u8).range(1..=254))]
@@ -170,12 +173,16 @@ pub fn run(args: &FleetArgs) -> Result<Verdict, FleetError> {
     let report = measure(args)?;
     report.print()?;
     if let Some(path) = &args.report {
-        std::fs::write(path, report.json()).map_err(|source| FleetError::Report {
-            path: path.clone(),
-            source,
-        })?;
+        write(path, &report.json())?;
     }
     Ok(report.verdict())
+}
+
+fn write(path: &Path, text: &str) -> Result<(), FleetError> {
+    std::fs::write(path, text).map_err(|source| FleetError::Report {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 fn measure(args: &FleetArgs) -> Result<Report, FleetError> {
@@ -193,6 +200,14 @@ fn measure(args: &FleetArgs) -> Result<Report, FleetError> {
         return Err(FleetError::Thread);
     }
     measured.tally = run::merged(&fleet.tallies);
+    if let Some(path) = &args.sums {
+        let sums = fleet
+            .shared
+            .sums
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        write(path, sums.as_str())?;
+    }
     Ok(Report::new(args, &fleet.shared.plan, &measured))
 }
 
@@ -222,6 +237,7 @@ pub fn spawn_background(
         frozen: 0,
         every,
         metrics: 10,
+        sums: false,
         sources: Vec::new(),
         seed: 1,
         threads: 1,
@@ -287,6 +303,7 @@ impl Shared {
             servers_up: AtomicUsize::new(0),
             viewers_up: AtomicUsize::new(0),
             failure: OnceLock::new(),
+            sums: Mutex::default(),
         }
     }
 }
@@ -313,6 +330,7 @@ fn plan(args: &FleetArgs) -> Result<Plan, FleetError> {
         frozen: args.frozen_viewers,
         every: args.every,
         metrics: usize::from(args.metrics),
+        sums: args.sums.is_some(),
         sources: Vec::new(),
         seed: args.seed,
         threads: usize::from(args.threads),

@@ -23,7 +23,7 @@ const GATHER: usize = 4 + VIEWS_PER_VIEWER_MAX;
 pub struct Outbox {
     started: Option<Started>,
     control: VecDeque<Control>,
-    /// Sum over `control` of what belongs to this viewer alone.
+    /// Sum over `control` and `started` of what belongs to this viewer alone.
     private_bytes: usize,
     slots: Vec<Slot>,
 }
@@ -33,6 +33,7 @@ struct Started {
     bytes: Bytes,
     at: usize,
     is_frame: bool,
+    private_bytes: usize,
 }
 
 #[derive(Debug)]
@@ -168,6 +169,7 @@ impl Outbox {
                 self.started = Some(message);
             } else {
                 frames += u64::from(message.is_frame);
+                self.private_bytes -= message.private_bytes;
             }
         }
         frames
@@ -178,11 +180,11 @@ impl Outbox {
             return Some(started);
         }
         if let Some(control) = self.control.pop_front() {
-            self.private_bytes -= control.private_bytes;
             return Some(Started {
                 bytes: control.bytes,
                 at: 0,
                 is_frame: false,
+                private_bytes: control.private_bytes,
             });
         }
         let next = (!self.slots.is_empty()).then(|| self.slots.remove(0));
@@ -190,6 +192,7 @@ impl Outbox {
             bytes: slot.frame,
             at: 0,
             is_frame: true,
+            private_bytes: 0,
         })
     }
 }
@@ -302,6 +305,14 @@ mod tests {
         let message = |n: usize| Bytes::from(vec![0; n]);
         outbox.control(message(CONTROL_OUT_BYTES_MAX)).unwrap();
         assert_eq!(outbox.control(message(1)), Err(Overflow));
+        // Half sent, it is held as a whole.
+        let sink = Narrow::default();
+        sink.room.set(CONTROL_OUT_BYTES_MAX - 1);
+        outbox.flush(&sink).unwrap();
+        assert_eq!(outbox.control(message(1)), Err(Overflow));
+        sink.room.set(1);
+        assert!(outbox.flush(&sink).unwrap().empty);
+        outbox.control(message(CONTROL_OUT_BYTES_MAX)).unwrap();
         for _ in 1..SHARED_WAITING_MAX {
             outbox.shared(message(999)).unwrap();
         }

@@ -70,6 +70,8 @@ struct Subscription {
     begun: bool,
     /// Made by halving a rate, and the peer has not been told.
     lowered: bool,
+    /// How much of its past is still wished for.
+    backfill_s: u32,
 }
 
 /// Why a subscription was not made.
@@ -160,7 +162,7 @@ impl Viewer {
         to: impl FnOnce(&View) -> View,
     ) -> Result<Arc<Watched>, Refusal> {
         let old = &state.subscriptions[at];
-        let (id, acks) = (old.id, old.acks);
+        let (id, acks, backfill_s) = (old.id, old.acks, old.backfill_s);
         let watched = self.views.watch(to(&old.watched.view))?;
         watched.ask_key();
         if state.outbox.withdraw(id) {
@@ -168,6 +170,7 @@ impl Viewer {
         }
         let mut fresh = Subscription::new(id, watched.clone(), self.dialect);
         fresh.acks = acks;
+        fresh.backfill_s = backfill_s;
         let old = std::mem::replace(&mut state.subscriptions[at], fresh);
         self.views.release(&old.watched);
         Ok(watched)
@@ -215,6 +218,45 @@ impl Viewer {
         Ok(())
     }
 
+    /// So much of a view's past is wished for; it waits until [`Viewer::take_backfill`].
+    pub fn wish_backfill(&self, id: u32, backfill_s: u32) {
+        let subscriptions = &mut self.state.borrow_mut().subscriptions;
+        if let Ok(at) = position(subscriptions, id) {
+            subscriptions[at].backfill_s = backfill_s;
+        }
+    }
+
+    /// A wish, its subscription and the view of then. None while anything waits for the socket: a
+    /// viewer that does not read holds no past, and any other one at a time.
+    pub fn take_backfill(&self) -> Option<(u32, u32, Arc<Watched>)> {
+        let state = &mut *self.state.borrow_mut();
+        if state.paused || state.closing || !state.outbox.is_empty() {
+            return None;
+        }
+        let mut wishing = state.subscriptions.iter_mut().filter(|s| 0 < s.backfill_s);
+        let wishing = wishing.next()?;
+        let backfill_s = std::mem::take(&mut wishing.backfill_s);
+        Some((wishing.id, backfill_s, wishing.watched.clone()))
+    }
+
+    /// The view that feeds a subscription now, unless the last words were said.
+    pub fn watched(&self, id: u32) -> Option<Arc<Watched>> {
+        let state = self.state.borrow();
+        let mut open = state.subscriptions.iter().filter(|_| !state.closing);
+        open.find(|s| s.id == id).map(|s| s.watched.clone())
+    }
+
+    /// Queues a message that may as well come later; false when it had better.
+    pub fn offer(&self, message: Bytes, now_ms: u64) -> Result<bool, Reason> {
+        let state = &mut *self.state.borrow_mut();
+        if state.paused || state.outbox.control(message).is_err() {
+            return Ok(false);
+        }
+        self.flush_state(state, now_ms)
+            .map_err(|_| Reason::StalledViewer)?;
+        Ok(true)
+    }
+
     /// After this no frame is queued; what waits is dropped, so that the close comes soon.
     pub fn say_goodbye(&self, message: Bytes, now_ms: u64) {
         let state = &mut *self.state.borrow_mut();
@@ -257,7 +299,7 @@ impl Viewer {
             for index in 0..state.subscriptions.len() {
                 let view = state.subscriptions[index].watched.number;
                 if let Some(&frame) = at.get(&view) {
-                    self.offer(state, index, &tick.frames[frame], now_ms);
+                    self.give(state, index, &tick.frames[frame], now_ms);
                     slower.lowered |= self.lower_if_late(state, index);
                 }
             }
@@ -275,7 +317,7 @@ impl Viewer {
         slower
     }
 
-    fn offer(&self, state: &mut State, index: usize, frame: &Frame, now_ms: u64) {
+    fn give(&self, state: &mut State, index: usize, frame: &Frame, now_ms: u64) {
         let subscription = &mut state.subscriptions[index];
         if !subscription.begun && frame.key.is_none() {
             // Its first KEY comes with the next tick; before it nothing is owed.
@@ -422,6 +464,7 @@ impl Subscription {
             skipping: false,
             begun: false,
             lowered: false,
+            backfill_s: 0,
         }
     }
 
@@ -485,90 +528,4 @@ fn position(subscriptions: &[Subscription], id: u32) -> Result<usize, Refusal> {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-
-    /// Takes everything.
-    struct Wide;
-
-    impl Sink for Wide {
-        fn try_write(&self, slices: &[io::IoSlice<'_>]) -> io::Result<usize> {
-            Ok(slices.iter().map(|slice| slice.len()).sum())
-        }
-    }
-
-    fn viewer() -> Viewer {
-        let (sink, counters) = (Rc::new(Wide), Arc::default());
-        let viewer = Viewer::new(sink, Views::new(), counters, Dialect::Binary, 0);
-        viewer.subscribe(1, View::default_view()).unwrap();
-        viewer
-    }
-
-    /// A tick with a frame of the view; a KEY when it has no base.
-    fn deliver(viewer: &Viewer, seq: u32, base_seq: u32, now_ms: u64) -> Delivered {
-        let bytes = Some(Bytes::from_static(b"frame"));
-        let (key, delta) = if base_seq == 0 {
-            (bytes, None)
-        } else {
-            (None, bytes)
-        };
-        let frame = Frame {
-            view: 1,
-            seq,
-            base_seq,
-            key,
-            delta,
-        };
-        let tick = Tick {
-            frames: vec![frame],
-            ..Tick::default()
-        };
-        viewer.deliver(&tick, &HashMap::from([(1, 0)]), now_ms)
-    }
-
-    /// A core that came late, and a resync, took rates away from viewers that kept up.
-    #[test]
-    fn only_a_viewer_s_own_lateness_lowers_its_rate() {
-        let viewer = viewer();
-        viewer.subscribe(2, View::default_view().lowered()).unwrap();
-        let lowered = |seq, base_seq| deliver(&viewer, seq, base_seq, 0).lowered;
-        for seq in [1, 6, 11] {
-            assert!(!lowered(seq, 0));
-            assert!(!lowered(seq + 3, seq + 2), "frames in between were missed");
-            assert!(!lowered(seq + 4, 0));
-            viewer.acknowledge(1, seq + 4, 0).unwrap();
-        }
-        let mut lowered = (20..60).map(|seq| {
-            if seq == 40 {
-                viewer.acknowledge(1, seq, 0).unwrap();
-            }
-            lowered(seq, 0)
-        });
-        assert!(
-            lowered.any(|lowered| lowered),
-            "it left frames unacknowledged twice"
-        );
-        // Only the view that changed is told of: the peer would begin its other pictures anew.
-        let told = viewer.take_lowered().into_iter().map(|(feed, _)| feed.id);
-        assert_eq!(told.collect::<Vec<_>>(), [1]);
-        assert!(viewer.take_lowered().is_empty());
-    }
-
-    /// A tab was hidden before it painted its last frame, and shown again minutes later: it was
-    /// closed as slow before it could acknowledge anything.
-    #[test]
-    fn a_pause_is_no_debt() {
-        let (viewer, limit) = (viewer(), ACK_TIMEOUT.as_millis() as u64);
-        deliver(&viewer, 1, 0, 0);
-        viewer.pause(true, 100);
-        assert_eq!(viewer.overdue(9 * limit), None);
-        viewer.pause(false, 9 * limit);
-        assert_eq!(viewer.overdue(9 * limit + 100), None);
-        deliver(&viewer, 2, 0, 9 * limit + 100);
-        assert_eq!(viewer.overdue(10 * limit), None);
-        assert_eq!(viewer.overdue(10 * limit + 1), Some(Reason::SlowViewer));
-        viewer.acknowledge(1, 2, 10 * limit + 1).unwrap();
-        assert_eq!(viewer.overdue(99 * limit), None);
-    }
-}
+mod tests;

@@ -26,7 +26,7 @@ pub fn history(context: &Context, query: &str) -> Result<Reply, Reject> {
     let question = Question::parse(query, now_ms)
         .map_err(|error| Reject::because(Reason::BadQuery, error.to_string()))?;
     let (reply, answer) = oneshot::channel();
-    let asked = reader::Asked { question, reply };
+    let asked = reader::Asked::Query { question, reply };
     history
         .questions
         .try_send(asked)

@@ -10,7 +10,7 @@ use crate::broadcast::viewer::{Dialect, Refusal, Viewer};
 use crate::connection::head::Request;
 use crate::connection::websocket;
 use crate::endpoint::Context;
-use crate::frame::view::{Format, Hz, View};
+use crate::frame::view::{Format, Hz, View, backfill_s};
 use crate::frame::views::Watched;
 use crate::frame::websocket::text_frame;
 use crate::limits::{UNACKED_FRAMES_MAX, VIEWS_PER_VIEWER_MAX};
@@ -176,12 +176,17 @@ fn subscribe(
     } else {
         Format::Binary
     };
-    let view = match View::parse(view.unwrap_or(&Value::Null), format) {
-        Ok(view) => view,
+    let asked = view.unwrap_or(&Value::Null);
+    let parsed = View::parse(asked, format).and_then(|view| Ok((view, backfill_s(asked)?)));
+    let (view, backfill_s) = match parsed {
+        Ok(parsed) => parsed,
         Err(error) => return Ok(Err(("bad_view", error.to_string()))),
     };
     match viewer.subscribe(id, view) {
-        Ok(watched) => say_schema(context, viewer, id, &watched).map(Ok),
+        Ok(watched) => {
+            viewer.wish_backfill(id, backfill_s);
+            say_schema(context, viewer, id, &watched).map(Ok)
+        }
         Err(refusal) => Ok(Err(explain(refusal))),
     }
 }

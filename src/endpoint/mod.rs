@@ -9,6 +9,7 @@ pub mod ingest;
 pub mod live;
 pub mod login;
 pub mod ops;
+pub mod past;
 pub mod query;
 
 use std::cell::{Cell, RefCell};

@@ -14,6 +14,7 @@ pub(super) const SECTION_BYTES: usize = 16;
 pub mod frame_type {
     pub const KEY: u8 = 1;
     pub const DELTA: u8 = 2;
+    pub const BACKFILL: u8 = 3;
 }
 
 pub mod encoding {
@@ -50,7 +51,7 @@ pub(super) struct Payload {
 }
 
 impl Payload {
-    fn begin(&mut self, head: &Head, kind: u8) {
+    pub(super) fn begin(&mut self, head: &Head, kind: u8) {
         let base_seq = if kind == frame_type::DELTA {
             head.base_seq
         } else {
@@ -96,7 +97,7 @@ impl Payload {
         self.sections += 1;
     }
 
-    fn json(&mut self, column: u16, text: &[u8]) {
+    pub(super) fn json(&mut self, column: u16, text: &[u8]) {
         self.section(encoding::JSON, dtype::U8, column, 1, 0, |out| {
             out.extend_from_slice(text);
         });
@@ -111,7 +112,7 @@ impl Payload {
         });
     }
 
-    fn finish(&mut self) -> Bytes {
+    pub(super) fn finish(&mut self) -> Bytes {
         self.bytes[30..32].copy_from_slice(&self.sections.to_le_bytes());
         websocket::binary_frame(&self.bytes)
     }

@@ -18,7 +18,7 @@ pub fn snapshot_json(view: &View, content: &Content, stamp: &Stamp, names: &dyn 
         }
         content => {
             out.push(b'{');
-            common(stamp, content, &mut out);
+            common(stamp, content.kind(), &mut out);
             whole(content, stamp, names, &mut out);
             out.push(b'}');
         }
@@ -92,7 +92,7 @@ impl MapMemory {
         names: &dyn Names,
         out: &mut Vec<u8>,
     ) -> Bytes {
-        begin(head, content, "delta", out);
+        begin(head, content.kind(), "delta", out);
         map_fields(map, out);
         let absent = (f64::NAN.to_bits(), State::None);
         let before = |slot| self.rows.get(slot).copied().unwrap_or(absent);
@@ -121,29 +121,29 @@ fn rows(map: &Map) -> impl Iterator<Item = (u64, State)> {
 }
 
 fn key(content: &Content, head: &Head, names: &dyn Names, out: &mut Vec<u8>) -> Bytes {
-    begin(head, content, "key", out);
+    begin(head, content.kind(), "key", out);
     whole(content, &head.stamp, names, out);
     out.push(b'}');
     websocket::text_frame(out)
 }
 
 /// Up to the fields of the kind.
-fn begin(head: &Head, content: &Content, kind: &str, out: &mut Vec<u8>) {
+pub(super) fn begin(head: &Head, kind: &str, frame_type: &str, out: &mut Vec<u8>) {
     out.clear();
     out.extend_from_slice(b"{\"view\":");
     integer(u64::from(head.view), out);
     out.extend_from_slice(b",\"type\":");
-    text(kind, out);
+    text(frame_type, out);
     out.extend_from_slice(b",\"seq\":");
     integer(u64::from(head.seq), out);
     out.extend_from_slice(b",\"base_seq\":");
-    let base_seq = if kind == "delta" { head.base_seq } else { 0 };
-    integer(u64::from(base_seq), out);
+    let is_delta = frame_type == "delta";
+    integer(u64::from(if is_delta { head.base_seq } else { 0 }), out);
     out.push(b',');
-    common(&head.stamp, content, out);
+    common(&head.stamp, kind, out);
 }
 
-fn common(stamp: &Stamp, content: &Content, out: &mut Vec<u8>) {
+fn common(stamp: &Stamp, kind: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(b"\"time\":");
     out.extend_from_slice(itoa::Buffer::new().format(stamp.time_ms).as_bytes());
     out.extend_from_slice(b",\"epoch\":");
@@ -151,7 +151,7 @@ fn common(stamp: &Stamp, content: &Content, out: &mut Vec<u8>) {
     out.extend_from_slice(b",\"flags\":");
     flags(stamp.flags, out);
     out.extend_from_slice(b",\"kind\":");
-    text(content.kind(), out);
+    text(kind, out);
 }
 
 fn whole(content: &Content, stamp: &Stamp, names: &dyn Names, out: &mut Vec<u8>) {
@@ -168,7 +168,7 @@ fn whole(content: &Content, stamp: &Stamp, names: &dyn Names, out: &mut Vec<u8>)
         Content::Lines(lines) => {
             out.extend_from_slice(b",\"lines\":");
             list(lines, out, |line, out| {
-                line_name(line, out);
+                line_name(&line.expr, line.group.as_deref(), out);
                 out.extend_from_slice(b",\"value\":");
                 number(line.value, out);
                 out.push(b'}');
@@ -187,7 +187,7 @@ fn whole(content: &Content, stamp: &Stamp, names: &dyn Names, out: &mut Vec<u8>)
 pub(super) fn lines_head(lines: &[Line], out: &mut Vec<u8>) {
     out.extend_from_slice(b"{\"lines\":");
     list(lines, out, |line, out| {
-        line_name(line, out);
+        line_name(&line.expr, line.group.as_deref(), out);
         out.push(b'}');
     });
     out.push(b'}');
@@ -302,11 +302,11 @@ fn slot_name_value(slot: Slot, value: f64, names: &dyn Names, out: &mut Vec<u8>)
 }
 
 /// `{"expr":…,"group":…` without the closing brace.
-fn line_name(line: &Line, out: &mut Vec<u8>) {
+pub(super) fn line_name(expr: &str, group: Option<&str>, out: &mut Vec<u8>) {
     out.extend_from_slice(b"{\"expr\":");
-    text(&line.expr, out);
+    text(expr, out);
     out.extend_from_slice(b",\"group\":");
-    match &line.group {
+    match group {
         Some(group) => text(group, out),
         None => out.extend_from_slice(b"null"),
     }
@@ -362,7 +362,7 @@ fn flags(flags: u16, out: &mut Vec<u8>) {
     list(set, out, |(_, name), out| text(name, out));
 }
 
-fn list<T>(
+pub(super) fn list<T>(
     items: impl IntoIterator<Item = T>,
     out: &mut Vec<u8>,
     write: impl FnMut(T, &mut Vec<u8>),
@@ -390,7 +390,7 @@ fn text(text: &str, out: &mut Vec<u8>) {
     assert!(written.is_ok(), "a Vec takes every byte");
 }
 
-fn integer(value: u64, out: &mut Vec<u8>) {
+pub(super) fn integer(value: u64, out: &mut Vec<u8>) {
     out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
 }
 

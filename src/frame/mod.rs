@@ -4,6 +4,7 @@
 //! turns the new content into a KEY, a DELTA or both, WebSocket header included, so that every
 //! viewer gets the same bytes. Touches neither sockets nor clocks.
 
+pub mod backfill;
 pub mod binary;
 mod column;
 pub mod filter;

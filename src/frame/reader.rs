@@ -113,7 +113,11 @@ impl Section<'_> {
                 let places = self.places_bytes().next_multiple_of(8);
                 payload.len() == places + count * self.width()? && self.places_ascend()
             }
-            encoding::APPEND => self.dtype == dtype::F32 && payload.len() == 4 * count,
+            encoding::APPEND => {
+                let cells = count.saturating_mul(self.aux);
+                let is_small = cells <= READER_CELLS_MAX;
+                is_small && self.dtype == dtype::F32 && payload.len() == 4 * cells
+            }
             encoding::TOP => {
                 let slots = (4 * count).next_multiple_of(8);
                 self.dtype == dtype::F64 && payload.len() == slots + 8 * count
@@ -187,7 +191,8 @@ impl Section<'_> {
     }
 
     fn points(&self) -> Option<Vec<f32>> {
-        (self.encoding == encoding::APPEND).then(|| collect(self.payload, f32::from_le_bytes))
+        let is_one_each = self.encoding == encoding::APPEND && self.aux == 1;
+        is_one_each.then(|| collect(self.payload, f32::from_le_bytes))
     }
 
     fn rows(&self) -> Option<Vec<(u32, f64)>> {
@@ -306,7 +311,7 @@ pub enum Outcome {
     Applied,
     /// Frames were missed, or this one does not fit the view: ask for a KEY, once.
     NeedsResync,
-    /// Another view's frame, a reserved type, or a DELTA while waiting for the KEY.
+    /// Another view's frame, one of another type, or a DELTA while waiting for the KEY.
     Ignored,
 }
 

@@ -153,7 +153,7 @@ fn expect(picture: &Picture) -> Value {
     body
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |mut text, byte| {
         write!(text, "{byte:02x}").unwrap();
         text
@@ -336,10 +336,13 @@ fn flow_stories() -> Vec<Story> {
             .next(&fleet(0))
             .next(&fleet(1))
             .edit(|payload| payload[4] = 8),
-        Story::map("flow_reserved_type", "types 3 and 4 are not for us yet")
-            .next(&fleet(0))
-            .next(&fleet(1))
-            .edit(|payload| payload[3] = 3),
+        Story::map(
+            "flow_other_type",
+            "BACKFILL and REPLAY are no frames of the sequence",
+        )
+        .next(&fleet(0))
+        .next(&fleet(1))
+        .edit(|payload| payload[3] = 3),
         Story::map("flow_unknown_section", "skipped by its length")
             .next(&fleet(0))
             .edit(add_unknown)

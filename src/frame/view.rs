@@ -7,8 +7,8 @@ use serde_json::{Map, Value};
 use super::filter::{Filter, FilterError};
 use super::query;
 use crate::limits::{
-    HOST_BYTES_MAX, LINES_EXPRS_MAX, METRIC_BYTES_MAX, TAG_KEY_BYTES_MAX, TOP_ROWS_DEFAULT,
-    TOP_ROWS_MAX,
+    BACKFILL_S_MAX, HOST_BYTES_MAX, LINES_EXPRS_MAX, METRIC_BYTES_MAX, TAG_KEY_BYTES_MAX,
+    TOP_ROWS_DEFAULT, TOP_ROWS_MAX,
 };
 
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
@@ -162,6 +162,21 @@ impl View {
             ..self.clone()
         }
     }
+}
+
+/// How many seconds of its past the viewer of a `lines` view wants; 0: none. It is that viewer's
+/// own wish and no part of the view, which others share.
+pub fn backfill_s(view: &Value) -> Result<u32, ViewError> {
+    let (Some(value), Some("lines")) = (view.get("backfill_s"), view["kind"].as_str()) else {
+        return Ok(0);
+    };
+    let seconds = value.as_u64().and_then(|s| u32::try_from(s).ok());
+    seconds.filter(|&s| s <= BACKFILL_S_MAX).ok_or_else(|| {
+        wrong(
+            "backfill_s",
+            &format!("a whole number from 0 to {BACKFILL_S_MAX}"),
+        )
+    })
 }
 
 impl Kind {

@@ -17,6 +17,7 @@ pub mod durable;
 pub mod hours;
 pub mod journal;
 pub mod keeper;
+pub mod lines;
 pub mod log;
 pub mod mysql;
 pub mod names;

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use super::keeper::Desk;
+use super::lines::{self, Lines, PastLine};
 use super::question::{Question, say_fleet, say_host};
 use super::recent::Found;
 use super::shelf::{Range, ReadError, Shelf};
@@ -19,9 +20,15 @@ use crate::limits::HISTORY_POINTS_ANSWERED_MAX;
 use crate::observe::History as Counters;
 
 /// A question that waits. Whoever asked may go away.
-pub struct Asked {
-    pub question: Question,
-    pub reply: oneshot::Sender<Answer>,
+pub enum Asked {
+    Query {
+        question: Question,
+        reply: oneshot::Sender<Answer>,
+    },
+    Lines {
+        question: Lines,
+        reply: lines::Reply,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -47,23 +54,63 @@ impl Reader {
     /// The thread's whole life; over when nobody can ask any more.
     pub fn run(self) {
         writer::yield_to_others();
-        while let Ok(Asked { question, reply }) = self.asked.recv() {
-            if reply.is_closed() {
-                continue;
-            }
-            self.counters.queries.add(1);
-            let answer = self.answer(&question).unwrap_or_else(|error| {
-                self.counters.queries_refused.add(1);
-                match error {
-                    ReadError::TooMany => Answer::TooMany,
-                    error => {
-                        tracing::warn!(%error, "a question about history has no answer");
-                        Answer::Busy
-                    }
+        while let Ok(asked) = self.asked.recv() {
+            match asked {
+                Asked::Query { question, reply } if !reply.is_closed() => {
+                    let answer = self.count(self.answer(&question));
+                    let _ = reply.send(answer.unwrap_or_else(|error| match error {
+                        ReadError::TooMany => Answer::TooMany,
+                        _ => Answer::Busy,
+                    }));
                 }
-            });
-            let _ = reply.send(answer);
+                Asked::Lines { question, reply } if !reply.is_closed() => {
+                    let answer = self.count(self.lines(&question));
+                    let _ = reply.send(answer.ok().flatten());
+                }
+                _ => {}
+            }
         }
+    }
+
+    fn count<T>(&self, answer: Result<T, ReadError>) -> Result<T, ReadError> {
+        self.counters.queries.add(1);
+        if let Err(error) = &answer {
+            self.counters.queries_refused.add(1);
+            if !matches!(error, ReadError::TooMany) {
+                tracing::warn!(%error, "a question about history has no answer");
+            }
+        }
+        answer
+    }
+
+    /// Of the whole fleet, each metric once.
+    fn lines(&self, question: &Lines) -> Result<Option<Vec<PastLine>>, ReadError> {
+        if question.by.is_some() || question.filter.is_some() {
+            return Ok(None);
+        }
+        let range = Range {
+            from_ms: question.from_ms,
+            to_ms: question.to_ms,
+        };
+        let grid = (question.from_ms, question.step_ms);
+        let mut read: HashMap<&str, Vec<FleetStep>> = HashMap::new();
+        let mut lines = Vec::with_capacity(question.exprs.len());
+        for (at, expr) in question.exprs.iter().enumerate() {
+            if !read.contains_key(&*expr.metric) {
+                let metric = metric_key(&name::canonical(&expr.metric));
+                let steps = self.fleet_steps(metric, range, grid, question.steps())?;
+                read.insert(&expr.metric, steps.unwrap_or_default());
+            }
+            let known = read[&*expr.metric].iter().map(|step| step.value(expr.func));
+            let mut values: Vec<f64> = known.collect();
+            values.resize(question.steps(), f64::NAN);
+            lines.push(PastLine {
+                expr: at,
+                group: None,
+                values,
+            });
+        }
+        Ok(Some(lines))
     }
 
     fn answer(&self, question: &Question) -> Result<Answer, ReadError> {
@@ -126,6 +173,20 @@ impl Reader {
             from_ms: grid.0,
             to_ms: range.to_ms,
         };
+        let steps = self.fleet_steps(metric, range, grid, question.steps())?;
+        Ok(steps.map_or(Answer::UnknownMetric, |steps| {
+            Answer::Body(say_fleet(question, &steps).into())
+        }))
+    }
+
+    /// None: the metric is not known in the range.
+    fn fleet_steps(
+        &self,
+        metric: i64,
+        range: Range,
+        grid: (i64, i64),
+        count: usize,
+    ) -> Result<Option<Vec<FleetStep>>, ReadError> {
         let mut found: HashMap<(i64, i64), Found> = HashMap::new();
         let known = {
             let recent = self.desk.recent();
@@ -141,10 +202,10 @@ impl Reader {
         };
         let shelf = Shelf::open(&self.dir, range)?;
         if !known && found.is_empty() && !shelf.knows(metric, None)? {
-            return Ok(Answer::UnknownMetric);
+            return Ok(None);
         }
         found.retain(|_, point| !shelf.has(point.time_ms, point.after));
-        let mut steps = vec![FleetStep::default(); question.steps()];
+        let mut steps = vec![FleetStep::default(); count];
         shelf.sum_up_fleet(metric, range, grid, &mut steps)?;
         let mut parts: HashMap<i64, FleetStep> = HashMap::new();
         for ((step, _), point) in found {
@@ -156,6 +217,6 @@ impl Reader {
                 step.merge(&part);
             }
         }
-        Ok(Answer::Body(say_fleet(question, &steps).into()))
+        Ok(Some(steps))
     }
 }

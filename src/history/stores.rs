@@ -70,7 +70,7 @@ impl Rig {
         let shelf = self.shelf(range);
         shelf
             .each_point(series_key("a", "cpu"), range, |at, value| {
-                points.push((at, value))
+                points.push((at, value));
             })
             .unwrap();
         points
@@ -267,7 +267,7 @@ fn a_point_is_seen_once_wherever_it_is() {
     let (metric, key) = (metric_key("cpu"), Some(series_key("a", "cpu")));
     let read = |recent: &Recent, found: &mut Vec<_>| {
         recent.each_point(metric, key, (range.from_ms, range.to_ms), |_, point| {
-            found.push(point)
+            found.push(point);
         });
     };
     // Open, then waiting; in both cases the store has it by the time it is looked at.

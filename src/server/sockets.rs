@@ -15,6 +15,7 @@ use crate::connection::websocket::{Bounds, Message, Socket, Status};
 use crate::endpoint::history::{self, Wait};
 use crate::endpoint::ingest::Acknowledged;
 use crate::endpoint::live;
+use crate::endpoint::past::Past;
 use crate::frame::websocket::append_text;
 use crate::limits::{
     CLOSE_TIMEOUT, DURABLE_ACKS_MAX, INGEST_MESSAGE_BYTES_MAX, MESSAGE_TIMEOUT, PING_INTERVAL,
@@ -323,6 +324,7 @@ pub(super) async fn live<W: Wire>(
         since_ms: core.now_ms(),
         socket: Socket::new(Bounds::new(VIEWER_MESSAGE_BYTES_MAX)),
         viewer: viewer.clone(),
+        past: Past::default(),
         heard_ms: core.now_ms(),
         over: false,
     };
@@ -358,6 +360,7 @@ struct ViewerDriver {
     since_ms: u64,
     socket: Socket,
     viewer: Rc<Viewer>,
+    past: Past,
     heard_ms: u64,
     over: bool,
 }
@@ -382,6 +385,11 @@ impl ViewerDriver {
                     Poll::Ready(Ok(())) if self.viewer.flush(core.now_ms()).is_ok() => {}
                     Poll::Ready(_) => return Poll::Ready(()),
                 }
+            }
+            match self.past.poll(cx, &core.context, &self.viewer) {
+                Ok(true) => continue,
+                Ok(false) => {}
+                Err(_) => return Poll::Ready(()),
             }
             if self.over && !self.viewer.has_waiting() && !wire.has_unsent() {
                 return Poll::Ready(());

@@ -5,6 +5,7 @@ import "uplot/dist/uPlot.min.css";
 import type { ChartTheme } from "../ui/theme";
 import { formatClock, formatTick } from "../util/format";
 import type { History } from "./history";
+import { alone } from "./history";
 
 export const SPAN_S = 600;
 /** The window grows in these steps, so that a young chart is not an empty one. */
@@ -84,7 +85,7 @@ export class LinesChart {
             label,
             stroke: look.theme.lines[i] ?? look.theme.axis,
             width: 1.5,
-            points: { show: false },
+            points: { show: false, size: 4, filter: (plot, line) => alone(plot.data[line]) },
             ...(dash ? { dash } : {}),
           };
         }),

@@ -42,9 +42,17 @@ export interface Bye {
 }
 export type ServerMessage = Welcome | HostsAt | HostsPatch | Schema | Err | Bye;
 
+export interface LinesRequest {
+  readonly kind: "lines";
+  readonly exprs: readonly string[];
+  readonly hz: number;
+  /** How far back the node shall tell of what was before. */
+  readonly backfill_s?: number;
+}
+
 export type ViewRequest =
   | { readonly kind: "map"; readonly metric: string; readonly hz: number }
-  | { readonly kind: "lines"; readonly exprs: readonly string[]; readonly hz: number }
+  | LinesRequest
   | { readonly kind: "top"; readonly metric: string; readonly n: number; readonly hz: number }
   | { readonly kind: "host"; readonly host: string; readonly hz: number }
   | { readonly kind: "stats"; readonly hz: number };

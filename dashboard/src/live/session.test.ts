@@ -1,4 +1,5 @@
 import { beforeEach, describe, expect, it } from "vitest";
+import type { Backfill } from "../wire/backfill";
 import { HEADER_BYTES, SECTION_BYTES } from "../wire/frame";
 import type { Kind } from "../wire/picture";
 import type { Connection } from "./connection";
@@ -35,11 +36,38 @@ function frame(view: number, seq: number, base: number, timeMs = T0): ArrayBuffe
   return buffer;
 }
 
+/** One line of two points. */
+function backfill(view: number): ArrayBuffer {
+  const names = JSON.stringify({ lines: [{ expr: "x", group: null }], from: T0, step_ms: 10_000 });
+  const padded = Math.ceil(names.length / 8) * 8;
+  const buffer = new ArrayBuffer(HEADER_BYTES + 2 * SECTION_BYTES + padded + 8);
+  const data = new DataView(buffer);
+  new Uint8Array(buffer).set(new Uint8Array(frame(view, 0, 0)).subarray(0, HEADER_BYTES));
+  data.setUint8(3, 3);
+  data.setUint16(30, 2, true);
+  const sections = [HEADER_BYTES, HEADER_BYTES + SECTION_BYTES + padded] as const;
+  [
+    [7, 0, 0, 1, names.length, 0],
+    [4, 2, 1, 1, 8, 2],
+  ].forEach(([encoding = 0, dtype = 0, column = 0, n = 0, length = 0, aux = 0], i) => {
+    const at = sections[i] ?? 0;
+    data.setUint8(at, encoding);
+    data.setUint8(at + 1, dtype);
+    data.setUint16(at + 2, column, true);
+    data.setUint32(at + 4, n, true);
+    data.setUint32(at + 8, length, true);
+    data.setUint32(at + 12, aux, true);
+  });
+  new Uint8Array(buffer).set(new TextEncoder().encode(names), HEADER_BYTES + SECTION_BYTES);
+  return buffer;
+}
+
 describe("session", () => {
   let sent: ClientMessage[];
   let shown: Kind[];
   let session: Session;
   let hosts: Hosts;
+  let told: Backfill[];
 
   beforeEach(() => {
     sent = [];
@@ -48,7 +76,11 @@ describe("session", () => {
       () => new Promise(() => undefined),
       () => undefined,
     );
-    session = new Session(hosts, { picture: (kind) => shown.push(kind) });
+    told = [];
+    session = new Session(hosts, {
+      picture: (kind) => shown.push(kind),
+      backfill: (backfill) => told.push(backfill),
+    });
     const send = (message: ClientMessage): boolean => sent.push(message) > 0;
     session.connection = { send } as unknown as Connection;
   });
@@ -147,6 +179,42 @@ describe("session", () => {
     session.text({ op: "err", id: null, code: "bad_message", message: "what?" });
     expect(session.errorOf("map")).toBe("no such metric");
     expect(shown).toEqual(["map"]);
+  });
+
+  it("hands over a past without a word about it", () => {
+    subscribed();
+    session.binary(frame(7, 5, 0));
+    session.acknowledge();
+    session.binary(backfill(7));
+    session.acknowledge();
+    session.binary(backfill(8));
+    session.binary(frame(7, 6, 5));
+    session.acknowledge();
+    expect(told.map(({ points }) => points)).toEqual([2]);
+    expect(sent).toEqual([
+      { op: "ack", frames: [[1, 5]] },
+      { op: "ack", frames: [[1, 6]] },
+    ]);
+    expect([session.framesApplied, session.framesLost]).toEqual([2, 0]);
+  });
+
+  it("asks for a view and its past once more, and keeps the picture", () => {
+    subscribed();
+    session.binary(frame(7, 5, 0));
+    session.renew("map");
+    expect(sent).toEqual([
+      { op: "unsub", id: 1 },
+      { op: "sub", id: 2, view: MAP },
+    ]);
+    sent.length = 0;
+    session.binary(frame(7, 6, 5));
+    session.acknowledge();
+    expect(sent).toEqual([]);
+    expect(session.picture("map")?.values.at(0)).toBe(42);
+    schema(2, 7);
+    session.binary(frame(7, 7, 0));
+    session.acknowledge();
+    expect(sent).toEqual([{ op: "ack", frames: [[2, 7]] }]);
   });
 
   it("drops frames that are none, and of views it no longer has", () => {

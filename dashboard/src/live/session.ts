@@ -3,8 +3,10 @@
 // Wishes are declared by name ("map", "host"); what is said to the server follows from them, at
 // once when connected, at the next welcome when not.
 
+import type { Backfill } from "../wire/backfill";
+import { readBackfill } from "../wire/backfill";
 import type { Frame } from "../wire/frame";
-import { parseFrame } from "../wire/frame";
+import { FrameType, WireError, parseFrame } from "../wire/frame";
 import type { Kind, Picture, PictureOf } from "../wire/picture";
 import { newPicture } from "../wire/picture";
 import type { Connection } from "./connection";
@@ -12,7 +14,7 @@ import type { Hosts } from "./hosts";
 import type { Err, Schema, ServerMessage, ViewRequest, Welcome } from "./messages";
 
 interface Open {
-  readonly id: number;
+  id: number;
   readonly kind: Kind;
   readonly request: ViewRequest;
   readonly picture: Picture;
@@ -28,6 +30,8 @@ interface Open {
 export interface SessionEvents {
   /** A picture changed, or stopped being whole. */
   picture(kind: Kind): void;
+  /** What was before, for who asked for it. */
+  backfill(backfill: Backfill): void;
 }
 
 /** Invariant: at most one open view a kind; `#byView` holds exactly the views with a number. */
@@ -91,6 +95,19 @@ export class Session {
     this.connection?.send({ op: "unsub", id: view.id });
   }
 
+  /** Asks for a view once more, its past included; the picture stays until its next KEY. */
+  renew(kind: Kind): void {
+    const view = this.#open.get(kind);
+    if (!view) return;
+    if (view.view !== null) this.#byView.delete(view.view);
+    this.connection?.send({ op: "unsub", id: view.id });
+    view.id = this.#nextId++;
+    view.view = null;
+    view.received = 0;
+    view.acked = 0;
+    this.connection?.send({ op: "sub", id: view.id, view: view.request });
+  }
+
   /** To be called after paint; what was dropped counts too, or the server would stop. */
   acknowledge(): void {
     const frames: [number, number][] = [];
@@ -141,12 +158,22 @@ export class Session {
     }
     const view = this.#byView.get(frame.view);
     if (!view) return;
+    if (frame.type === FrameType.Backfill) return this.#backfill(frame);
     view.received = frame.seq;
     const verdict = view.picture.take(frame);
     if (verdict === "applied") this.#applied(frame);
     else this.framesLost += 1;
     if (verdict === "resync") this.connection?.send({ op: "resync", id: view.id });
     this.#events.picture(view.kind);
+  }
+
+  #backfill(frame: Frame): void {
+    try {
+      this.#events.backfill(readBackfill(frame));
+    } catch (error) {
+      if (!(error instanceof WireError)) throw error;
+      this.framesLost += 1;
+    }
   }
 
   #applied(frame: Frame): void {

@@ -18,7 +18,7 @@ export function LinesPanel({ wall }: Props): JSX.Element {
     <section class="panel lines" aria-label="Fleet percentiles">
       <header>
         <h2>
-          Fleet <b>{metric}</b> <small>last {spanS / 60} min, as seen by this tab</small>
+          Fleet <b>{metric}</b> <small>last {spanS / 60} min</small>
         </h2>
         <Readout wall={wall} />
       </header>

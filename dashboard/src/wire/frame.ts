@@ -5,7 +5,7 @@ export const SECTION_BYTES = 16;
 const MAGIC = 0x5754;
 const VERSION = 1;
 
-export const FrameType = { Key: 1, Delta: 2 } as const;
+export const FrameType = { Key: 1, Delta: 2, Backfill: 3 } as const;
 export const Encoding = {
   Full: 0,
   Bitmap: 1,
@@ -107,9 +107,10 @@ function payloadBytes(section: Section): number | null {
   const { aux, dtype, encoding, length, n } = section;
   switch (encoding) {
     case Encoding.Full:
-    case Encoding.Append:
     case Encoding.Stats:
       return n * widthOf(dtype);
+    case Encoding.Append:
+      return n * aux * widthOf(dtype);
     case Encoding.Bitmap:
       return align8(Math.ceil(aux / 8)) + n * widthOf(dtype);
     case Encoding.List16:

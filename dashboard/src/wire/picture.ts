@@ -108,6 +108,7 @@ export class LinesPicture extends Picture {
       if (!Array.isArray(lines)) throw new WireError("lines without names");
       this.lines = lines;
     } else if (section.encoding === Encoding.Append) {
+      if (section.aux !== 1) throw new WireError(`${section.aux} points of a line`);
       this.values.apply(frame, section);
     }
   }

@@ -2,6 +2,7 @@
 
 import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
+import { readBackfill } from "./backfill";
 import type { Frame } from "./frame";
 import { WireError, parseFrame } from "./frame";
 import type { Kind, Picture } from "./picture";
@@ -92,6 +93,32 @@ describe("frames", () => {
         else expect(picture.take(frame)).toBe(VERDICTS[outcome]);
       }
       expect(shown(picture)).toEqual(vector.expect);
+    });
+  }
+});
+
+interface Past {
+  readonly name: string;
+  readonly about: string;
+  readonly hex: string;
+  readonly expect: unknown;
+}
+
+describe("the past of lines", () => {
+  for (const vector of load<Past[]>("backfill.json")) {
+    it(`${vector.name}: ${vector.about}`, () => {
+      const frame = parseFrame(bytes(vector.hex));
+      if (vector.expect === null) {
+        expect(() => readBackfill(frame)).toThrow(WireError);
+        return;
+      }
+      const { fromMs, lines, points, stepMs, values } = readBackfill(frame);
+      const told = lines.map(({ expr, group }, i) => {
+        return { expr, group, values: numbers(values.subarray(i * points, (i + 1) * points)) };
+      });
+      const times = { time_ms: frame.timeMs, from: fromMs, step_ms: stepMs };
+      expect({ view: frame.view, ...times, lines: told }).toEqual(vector.expect);
+      expect(newPicture("lines").take(frame)).toBe("ignored");
     });
   }
 });

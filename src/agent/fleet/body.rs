@@ -206,10 +206,7 @@ impl Template {
         );
         let mut values = Vec::with_capacity(metrics);
         for i in 0..metrics {
-            let (name, shape) = match NAMED.get(i) {
-                Some(shape) => (shape.name.to_owned(), shape),
-                None => (format!("{}{}", MORE.name, i + 1), &MORE),
-            };
+            let (name, shape) = (name(i), NAMED.get(i).unwrap_or(&MORE));
             let comma = if i == 0 { "" } else { "," };
             text += &format!("{comma}\"{name}\":");
             values.push(Field {
@@ -226,6 +223,24 @@ impl Template {
             seq_at,
             values,
         }
+    }
+
+    /// Adds to each metric's sum what its place shows, times its scale.
+    pub(super) fn add_to(&self, sums: &mut Vec<u64>, values: &[f64]) {
+        sums.resize(self.values.len(), 0);
+        for ((field, value), sum) in self.values.iter().zip(values).zip(sums) {
+            *sum += scaled(field.width, field.decimals, *value);
+        }
+    }
+
+    /// A line for each metric: host, metric, count, sum.
+    pub(super) fn say_sums(&self, host: &str, count: u64, sums: &[u64]) -> String {
+        let mut lines = String::new();
+        for (at, (field, sum)) in self.values.iter().zip(sums).enumerate() {
+            let (name, scale) = (name(at), SCALES[field.decimals] as f64);
+            lines += &format!("{host}\t{name}\t{count}\t{}\n", *sum as f64 / scale);
+        }
+        lines
     }
 
     fn shift(&mut self, by: usize) {
@@ -250,6 +265,11 @@ impl Template {
     }
 }
 
+fn name(metric: usize) -> String {
+    let named = NAMED.get(metric).map(|shape| shape.name.to_owned());
+    named.unwrap_or_else(|| format!("{}{}", MORE.name, metric + 1))
+}
+
 /// Right-aligned digits in front of blanks, which JSON allows around a value. Digits that do not
 /// fit are cut off on the left: callers keep their values in range.
 fn put_digits(place: &mut [u8], mut number: u64) {
@@ -265,12 +285,20 @@ fn put_digits(place: &mut [u8], mut number: u64) {
     }
 }
 
-fn put_fixed(place: &mut [u8], decimals: usize, value: f64) {
-    const SCALES: [u64; 3] = [1, 10, 100];
-    let scale = SCALES[decimals];
-    let digits = place.len() - usize::from(decimals > 0);
+const SCALES: [u64; 3] = [1, 10, 100];
+
+/// What a place of so many bytes shows of a value, times its scale.
+fn scaled(width: usize, decimals: usize, value: f64) -> u64 {
+    let digits = width - usize::from(decimals > 0);
     let greatest = 10f64.powi(digits as i32) - 1.0;
-    let scaled = (value * scale as f64).round().clamp(0.0, greatest) as u64;
+    (value * SCALES[decimals] as f64)
+        .round()
+        .clamp(0.0, greatest) as u64
+}
+
+fn put_fixed(place: &mut [u8], decimals: usize, value: f64) {
+    let scale = SCALES[decimals];
+    let scaled = scaled(place.len(), decimals, value);
     if decimals == 0 {
         put_digits(place, scaled);
         return;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use tokio::task::spawn_local;
 use tokio::time::sleep;
 
-use super::body::{Life, Template, roster};
+use super::body::{Life, Template};
 use super::http2::Trunk;
 use super::probe;
 use super::socket::Socket;
@@ -50,6 +50,8 @@ pub(super) struct Server {
     offset: Duration,
     template: Template,
     life: Life,
+    /// Readings sent, and each metric's sum, where somebody wants to know.
+    sums: Option<(u64, Vec<u64>)>,
     moved: Instant,
     seq: u64,
     /// Its own connection; by HTTP/2 it has none.
@@ -85,6 +87,10 @@ impl Server {
         tally.requests.sent += 1;
         tally.requests.bytes_sent += bytes;
         tally.lateness.record(micros(now, intended));
+        if let Some((count, sums)) = &mut self.sums {
+            *count += 1;
+            self.template.add_to(sums, &self.life.values);
+        }
         self.inflight.push_back(Request {
             intended,
             sent: now,
@@ -112,7 +118,7 @@ impl Servers {
     pub(super) fn new(worker: &Rc<Worker>) -> Rc<Self> {
         let plan = &worker.shared.plan;
         let head = post_head(&plan.line.target, plan.line.token.as_deref());
-        let hosts = roster(plan.servers, plan.seed);
+        let hosts = plan.hosts();
         let list = worker.share(plan.servers).map(|number| {
             let host = &hosts[number];
             let seed = plan
@@ -127,6 +133,7 @@ impl Servers {
                 number,
                 offset: plan.every.mul_f64(Rng::seeded(!seed).unit()),
                 template,
+                sums: plan.sums.then(Default::default),
                 life: Life::new(host, plan.metrics, seed),
                 moved: worker.shared.origin,
                 seq: 0,
@@ -391,8 +398,15 @@ impl Servers {
             due.saturating_sub(requests.intended),
         );
         requests.intended = requests.intended.max(due);
+        let hosts = self.worker.shared.plan.hosts();
         for server in &self.list {
             let server = &mut *server.borrow_mut();
+            if let Some((count, sums)) = &server.sums {
+                let said = server
+                    .template
+                    .say_sums(&hosts[server.number].name, *count, sums);
+                self.worker.shared.say_sums(&said);
+            }
             count(
                 &mut requests.lost,
                 "unanswered",

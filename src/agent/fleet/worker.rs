@@ -13,6 +13,7 @@ use tokio::io::ReadBuf;
 use tokio::sync::watch;
 use tokio::task::spawn_local;
 
+use super::body::{Host, roster};
 use super::probe::{self, ProbeLog};
 use super::servers::Servers;
 use super::socket::Socket;
@@ -46,6 +47,8 @@ pub(crate) struct Plan {
     pub(crate) frozen: usize,
     pub(crate) every: Duration,
     pub(crate) metrics: usize,
+    /// Remember what was sent of every series.
+    pub(crate) sums: bool,
     /// Local addresses to connect from; empty: the kernel chooses.
     pub(crate) sources: Vec<IpAddr>,
     pub(crate) seed: u64,
@@ -57,6 +60,10 @@ pub(crate) struct Plan {
 impl Plan {
     pub(crate) fn connections(&self) -> usize {
         self.server_connections() + self.viewers + self.frozen
+    }
+
+    pub(super) fn hosts(&self) -> Vec<Host> {
+        roster(self.servers, self.seed)
     }
 
     /// By HTTP/2, servers of one thread share them.
@@ -97,6 +104,15 @@ pub(super) struct Shared {
     pub(super) viewers_up: AtomicUsize,
     /// The first connection that did not come about, in full words.
     pub(super) failure: OnceLock<String>,
+    /// What was sent, a line a series.
+    pub(super) sums: Mutex<String>,
+}
+
+impl Shared {
+    pub(super) fn say_sums(&self, lines: &str) {
+        let mut sums = self.sums.lock().unwrap_or_else(PoisonError::into_inner);
+        sums.push_str(lines);
+    }
 }
 
 /// One thread's own.

@@ -275,3 +275,31 @@ fn rates_step_down_to_the_lowest() {
     let steps: Vec<String> = steps.take(6).map(|hz| hz.to_string()).collect();
     assert_eq!(steps, ["10", "5", "2", "1", "0.2", "0.2"]);
 }
+
+#[test]
+fn a_wish_for_the_past_is_bounded_and_no_part_of_the_view() {
+    let lines = |seconds: Value| {
+        let mut view = json!({"kind": "lines", "exprs": ["p50(cpu)"]});
+        view["backfill_s"] = seconds;
+        view
+    };
+    let most = BACKFILL_S_MAX;
+    for (view, expected) in [
+        (json!({"kind": "lines", "exprs": ["p50(cpu)"]}), Some(0)),
+        (lines(json!(0)), Some(0)),
+        (lines(json!(most)), Some(most)),
+        (lines(json!(most + 1)), None),
+        (lines(json!(-1)), None),
+        (lines(json!(1.5)), None),
+        (lines(json!("600")), None),
+        (lines(Value::Null), None),
+        (
+            json!({"kind": "map", "metric": "cpu", "backfill_s": "what"}),
+            Some(0),
+        ),
+        (json!([]), Some(0)),
+    ] {
+        assert_eq!(backfill_s(&view).ok(), expected, "{view}");
+    }
+    assert_eq!(sub(&lines(json!(600))), sub(&lines(json!(0))));
+}

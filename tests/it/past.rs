@@ -1,0 +1,148 @@
+//! What viewers see of the time before they came, across a restart of the node.
+
+use std::fmt::Write;
+
+use serde_json::{Value, json};
+use tidewall::frame::backfill::Backfill;
+use tidewall::frame::reader;
+use tungstenite::Message;
+
+use crate::history::{Scratch, now_ms};
+use crate::support::{Live, Node, eventually};
+
+const STEP_MS: i64 = 10_000;
+const HOSTS: i64 = 3;
+
+/// A sample a host in each of these steps, counted back from the present one: host `h` has `h`
+/// times what the step's number says.
+fn send(node: &Node, steps: impl Iterator<Item = i64>) {
+    let now = now_ms().div_euclid(STEP_MS);
+    let mut text = String::from("[");
+    for back in steps {
+        let step = now - back;
+        for host in 1..=HOSTS {
+            let (time, value) = (step * STEP_MS + 2_000, host * (step % 60));
+            let comma = if text.len() == 1 { "" } else { "," };
+            let doc =
+                format!(r#"{{"host":"web-{host}","time":{time},"metrics":{{"cpu":{value}}}}}"#);
+            write!(text, "{comma}{doc}").unwrap();
+        }
+    }
+    text.push(']');
+    let known = |node: &Node| {
+        let range = format!("from={}&to={}", (now - 60) * STEP_MS, now * STEP_MS);
+        let answer = node.get(&format!(
+            "/api/history?metric=cpu&stat=count&{range}&step={STEP_MS}"
+        ));
+        answer.body.matches(&format!(",{HOSTS}.0]")).count()
+    };
+    let before = known(node);
+    assert_eq!(node.connect().post(&text).unwrap().status, 201);
+    eventually("history to have it", || before < known(node));
+}
+
+fn subscribe(node: &Node, protocol: &str) -> Live {
+    let mut live = node.live(Some(protocol));
+    let exprs = ["max(cpu)", "count(cpu)", "min(nothing)"];
+    let view = json!({"kind": "lines", "exprs": exprs, "backfill_s": 600});
+    live.say(&json!({"op": "sub", "id": 1, "view": view}).to_string());
+    live
+}
+
+/// What the viewer is told, and how many live frames came before it.
+fn backfill(live: &mut Live) -> Backfill {
+    let schema = live.next_op("schema");
+    loop {
+        let Message::Binary(bytes) = live.next() else {
+            continue;
+        };
+        let frame = reader::parse(&bytes).unwrap();
+        let Some(backfill) = Backfill::read(&frame) else {
+            continue;
+        };
+        assert_eq!(json!(frame.header.view), schema["view"]);
+        assert_eq!((frame.header.seq, frame.header.base_seq), (0, 0));
+        return backfill;
+    }
+}
+
+/// The steps of which nothing is known lie where nothing was sent.
+fn check(backfill: &Backfill, sent: impl Fn(i64) -> bool) {
+    assert_eq!(backfill.step_ms, 10_000);
+    let exprs: Vec<&str> = backfill.lines.iter().map(|line| &*line.expr).collect();
+    assert_eq!(exprs, ["max(cpu)", "count(cpu)", "min(nothing)"]);
+    let now = now_ms().div_euclid(STEP_MS);
+    for at in 0..60 {
+        let step = backfill.from_ms / STEP_MS - 1 + at as i64;
+        let [max, count, nothing] = [0, 1, 2].map(|line| backfill.lines[line].values[at]);
+        let back = now - step;
+        assert!(nothing.is_nan());
+        if sent(back) {
+            let expected = (HOSTS * (step % 60)) as f32;
+            assert_eq!((max, count), (expected, HOSTS as f32), "{back} steps ago");
+        } else {
+            assert!(max.is_nan(), "{back} steps ago: {max}");
+        }
+    }
+}
+
+/// The story of the wall: the node was away for minutes, and the page is loaded again.
+#[test]
+fn lines_begin_with_the_time_before_a_restart_and_the_gap() {
+    let scratch = Scratch::new("past");
+    let node = scratch.start();
+    // So that no step ends between what is sent and what is asked.
+    eventually("the begin of a step", || {
+        (1_000..7_000).contains(&now_ms().rem_euclid(STEP_MS))
+    });
+    send(&node, 20..70);
+    let is_there = |back| (20..70).contains(&back);
+    check(&backfill(&mut subscribe(&node, "tidewall.v1")), is_there);
+    drop(node);
+    let node = scratch.start();
+    send(&node, 1..4);
+    let is_there = |back| (20..70).contains(&back) || (1..4).contains(&back);
+    let mut live = subscribe(&node, "tidewall.v1");
+    let told = backfill(&mut live);
+    check(&told, is_there);
+    // The frames of the view go on as ever, and owe nothing to the one outside their sequence.
+    loop {
+        if let Message::Binary(bytes) = live.next() {
+            let frame = reader::parse(&bytes).unwrap();
+            assert_eq!(frame.header.frame_type, 1);
+            break;
+        }
+    }
+    let mut twin = subscribe(&node, "tidewall.v1+json");
+    let told = loop {
+        let message = twin.next_json();
+        if message["type"] == "backfill" {
+            break message;
+        }
+    };
+    assert_eq!(told["step_ms"], STEP_MS);
+    assert_eq!(told["lines"][1]["values"][57], HOSTS as f64);
+    assert_eq!(told["lines"][1]["values"][45], Value::Null);
+}
+
+#[test]
+fn a_node_without_history_has_lines_all_the_same() {
+    let node = Node::start(&[]);
+    let mut live = subscribe(&node, "tidewall.v1+json");
+    assert_eq!(live.next_op("schema")["id"], 1);
+    let mut frames = 0;
+    while frames < 3 {
+        let frame = live.next_json();
+        if frame["op"].is_null() {
+            assert_eq!(frame["type"], "key");
+            frames += 1;
+        }
+    }
+    live.say(r#"{"op":"sub","id":2,"view":{"kind":"lines","exprs":["p50(a)"],"backfill_s":3601}}"#);
+    let error = live.next_op("err");
+    assert_eq!(error["code"], "bad_view");
+    assert_eq!(
+        error["message"],
+        "`backfill_s` must be a whole number from 0 to 3600"
+    );
+}
