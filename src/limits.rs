@@ -239,9 +239,9 @@ pub const VIEWS_MAX: usize = 256;
 pub const UNACKED_FRAMES_MAX: u32 = 8;
 /// A viewer that owes acknowledgements this long is closed (4008).
 pub const ACK_TIMEOUT: Duration = Duration::from_secs(15);
-/// Messages of its own that wait for one viewer, bytes: [`BACKFILL_BYTES_MAX`], and 8 KiB of control
-/// messages. With one frame in flight, shared and thus not counted, and the kernel's send buffer
-/// below, a frozen viewer stays under 64 KiB.
+/// Messages of its own that wait for one viewer, bytes: [`BACKFILL_BYTES_MAX`], and 8 KiB of
+/// control messages. With one frame in flight, shared and thus not counted, and the kernel's send
+/// buffer below, a frozen viewer stays under 64 KiB.
 pub const CONTROL_OUT_BYTES_MAX: usize = 24 * KIB;
 /// How far back a viewer of lines may ask: 360 points of 10 s.
 pub const BACKFILL_S_MAX: u32 = 3_600;
@@ -321,6 +321,10 @@ pub const HISTORY_RANGE_DEFAULT_MS: i64 = 3_600_000;
 pub const HISTORY_POINTS_ANSWERED_MAX: usize = 11_000;
 /// Questions about history that wait for the reader; one more is refused with 503.
 pub const HISTORY_QUESTIONS_MAX: usize = 64;
+/// What the database may take to answer for other nodes, and how long it is left alone after it did
+/// not.
+pub const HISTORY_REMOTE_TIMEOUT: Duration = Duration::from_secs(2);
+pub const HISTORY_REMOTE_REST: Duration = Duration::from_secs(10);
 /// What one question may take of the reader; past it 503, so that the next gets its turn.
 pub const HISTORY_QUESTION_TIMEOUT: Duration = Duration::from_secs(5);
 /// Free bytes of the disk below which the oldest day makes room, and a share of the whole disk: the

@@ -25,6 +25,7 @@ pub mod node;
 pub mod question;
 pub mod reader;
 pub mod recent;
+pub mod remote;
 pub mod service;
 pub mod shelf;
 pub mod ship;

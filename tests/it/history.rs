@@ -27,6 +27,10 @@ impl Scratch {
         Node::start(&["--history", &format!("sqlite:{}", self.0.display())])
     }
 
+    pub(crate) fn path(&self) -> &str {
+        self.0.to_str().unwrap()
+    }
+
     fn journal(&self) -> Vec<PathBuf> {
         let entries = std::fs::read_dir(self.0.join("journal")).unwrap();
         let mut paths: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
@@ -538,7 +542,7 @@ fn a_full_disk_stops_nothing_and_is_counted() {
     });
     let count = |name: &str| node.metric(&format!("tidewall_{name}"));
     eprintln!(
-        "of {sent} samples {} stored, {} of them removed with their day, {} given up, {} in no journal",
+        "of {sent} samples {} stored, {} of them removed again, {} given up, {} in no journal",
         count("samples_persisted_total"),
         count("history_evicted_samples_total"),
         count("history_dropped_total"),

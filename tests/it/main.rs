@@ -17,6 +17,7 @@ mod live;
 mod mariadb;
 mod past;
 mod proxy;
+mod shared;
 mod ship;
 mod support;
 mod tidy;

@@ -21,7 +21,7 @@ use data::{Site, assert_same, base_minute, missing};
 const PATIENCE: Duration = Duration::from_secs(120);
 const SOON: Duration = Duration::from_secs(20);
 
-fn patiently(what: &str, mut done: impl FnMut() -> bool) {
+pub(crate) fn patiently(what: &str, mut done: impl FnMut() -> bool) {
     let until = Instant::now() + PATIENCE;
     while !done() {
         assert!(Instant::now() < until, "waited {PATIENCE:?} for {what}");
@@ -90,18 +90,21 @@ fn nodes_write_the_same_series_side_by_side_and_all_is_read() {
         let mut reader = Reader::new(Target::parse(&url).unwrap());
         let until = Instant::now() + SOON;
         let range = first - 5..first + 205;
-        let rows = reader.rows(series, range, until).await.unwrap();
-        let none = reader.rows(7, first..first + 1, until).await.unwrap();
+        let rows = reader.rows(series, 0, range, until).await.unwrap();
+        let none = reader.rows(7, 0, first..first + 1, until).await.unwrap();
         assert!(none.is_empty());
         assert!(
             reader
-                .rows(series, first..first, until)
+                .rows(series, 0, first..first, until)
                 .await
                 .unwrap()
                 .is_empty()
         );
         let steps = first * 6..(first + 200) * 6;
-        let steps = reader.fleet(metric_key("cpu"), steps, until).await.unwrap();
+        let steps = reader
+            .fleet(metric_key("cpu"), 0, steps, until)
+            .await
+            .unwrap();
         reader.close().await;
         (rows, steps)
     });
@@ -219,7 +222,7 @@ fn a_frozen_database_costs_lag_and_a_reader_its_deadline() {
         let key = series_key("web-3", "cpu");
         let until = Instant::now() + Duration::from_millis(limit_ms);
         // Each within a runtime of its own, so that what one leaves behind ends with it.
-        let rows = block_on(reader.rows(key, first..first + 1, until));
+        let rows = block_on(reader.rows(key, 0, first..first + 1, until));
         block_on(reader.close());
         rows
     };
