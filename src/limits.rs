@@ -133,11 +133,13 @@ pub const INFLATED_BYTES_MAX: usize = 32 * MIB;
 /// Decompressed bytes per compressed byte once 64 KiB came out; past it 413.
 pub const INFLATE_RATIO_MAX: usize = 100;
 pub const INFLATE_RATIO_FREE_BYTES: usize = 64 * KIB;
-/// zstd window: what a peer can make one decoder hold.
-pub const ZSTD_WINDOW_LOG_MAX: u32 = 23;
 /// Members of a gzip body, frames of a zstd body; past it 413. An empty one takes 8 bytes on the
 /// wire and, in gzip's case, 40 KiB of fresh state here.
 pub const INFLATE_PARTS_MAX: usize = 256;
+/// What a core's buffers grew to for a body larger than this is given back after so many sweeps
+/// without another, 2 s: an inflated body of 32 MiB, a batch of 25 MB. Smaller ones leave 0.5 MB.
+pub const LARGE_BODY_BYTES: usize = 64 * KIB;
+pub const LARGE_BODY_RESTS: u32 = 8;
 /// Samples in one batch; past it 413. Must fit an empty ring, since a batch is taken whole.
 pub const BATCH_SAMPLES_MAX: usize = 65_536;
 /// JSON nesting; our documents need 3.

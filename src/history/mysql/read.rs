@@ -67,7 +67,8 @@ impl Reader {
     ) -> Result<Vec<FleetRow>, MysqlError> {
         let sql = format!(
             "SELECT step, hosts, sum, min, max, spread FROM fleet
-             WHERE metric = ? AND node <> ? AND step >= ? AND step < ? ORDER BY step, node LIMIT {}",
+             WHERE metric = ? AND node <> ? AND step >= ? AND step < ?
+             ORDER BY step, node LIMIT {}",
             MYSQL_ROWS_READ_MAX + 1,
         );
         let values = [metric, but, steps.start, steps.end]
