@@ -73,6 +73,9 @@ for name in "$@"; do
         die "Python 2.7 with pip is missing, for Autobahn: \`pyenv install 2.7.18\` makes one" ;;
     go)
       has go || packages golang-go ;;
+    mariadb)
+      # Its own folder and port for each test: the service that the package starts is not needed.
+      { has mariadbd && has mariadb-install-db; } || packages mariadb-server ;;
     haproxy)
       has haproxy || packages haproxy ;;
     openssl)

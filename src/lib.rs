@@ -50,6 +50,10 @@ pub mod reject;
 
 pub mod agent;
 
+pub mod backoff;
+
+pub mod rng;
+
 pub mod percent;
 
 pub mod duration;

@@ -344,6 +344,44 @@ pub const JOURNAL_SEGMENT_BYTES: usize = 64 * MIB;
 /// nothing.
 pub const JOURNAL_RECORD_BYTES_MAX: usize = MIB;
 
+// ---- history in MySQL -----------------------------------------------------------------------
+
+/// Rows of one statement, a power of two: 512 x 9 values are 4,608 of the 65,535 that MySQL takes.
+pub const MYSQL_ROWS_MAX: usize = 512;
+/// Bytes of rows after which a batch is full. With the largest row on top, 640 KiB of points, it is
+/// half of the least `max_allowed_packet` that is common, 4 MiB.
+pub const MYSQL_BATCH_BYTES: usize = MIB;
+/// From a question to its whole answer; past it the connection is given up as half-open. Twice what
+/// the database may wait for a lock.
+pub const MYSQL_TIMEOUT: Duration = Duration::from_secs(10);
+pub const MYSQL_LOCK_WAIT_SECONDS: u64 = 5;
+/// The same for a change of the schema: 34 partitions of a table, some 50 ms each on a slow disk.
+pub const MYSQL_ALTER_TIMEOUT: Duration = Duration::from_secs(60);
+/// Deadlocks and lock waits of one batch, a random time of up to [`MYSQL_RETRY_MAX`] between two;
+/// one more ends the session, and the next begins after its own wait.
+pub const MYSQL_RETRIES_MAX: u32 = 8;
+pub const MYSQL_RETRY_MAX: Duration = Duration::from_millis(200);
+/// Prepared statements of a connection: four tables by ten sizes, and what reads.
+pub const MYSQL_STATEMENTS_MAX: usize = 64;
+/// Days whose partitions are made before they begin, and, in an empty database, before today; what
+/// is older shares one.
+pub const MYSQL_DAYS_AHEAD: i64 = 2;
+pub const MYSQL_DAYS_BACK: i64 = 31;
+/// How often partitions are made and dropped.
+pub const MYSQL_CARE_INTERVAL: Duration = Duration::from_secs(600);
+/// Names forgotten by one statement: a few hundred milliseconds.
+pub const MYSQL_NAMES_PER_DELETE: u64 = 10_000;
+/// Minutes of a series that one statement reads: past 200 MySQL stops counting each, and guesses.
+pub const MYSQL_MINUTES_PER_SELECT: usize = 180;
+/// Rows of one answer, of all nodes: 200,000 x 150 B are 30 MB, a month of minutes and more.
+pub const MYSQL_ROWS_READ_MAX: usize = 200_000;
+/// Flushes that the shipper looks up at a time.
+pub const SHIP_PLAN_MAX: usize = 64;
+/// How often it looks what is left, however seldom it is woken.
+pub const SHIP_INTERVAL: Duration = Duration::from_secs(60);
+/// What a stop leaves it to ship the rest.
+pub const SHIP_STOP_TIMEOUT: Duration = Duration::from_secs(2);
+
 // ---- WebSocket ------------------------------------------------------------------------------
 
 /// One ingest message, all its fragments together; past it close 1009.
@@ -449,6 +487,15 @@ const _: () = assert!(3 * TOKEN_BYTES_MAX + 16 < LOGIN_BYTES_MAX);
 const _: () = assert!(VIEWER_STALL_TIMEOUT.as_secs() < TCP_USER_TIMEOUT.as_secs());
 const _: () = assert!(HOSTS_MAX < READER_CELLS_MAX);
 const _: () = assert!(COLUMNS_MAX <= u16::MAX as usize);
+const _: () = assert!(
+    MYSQL_ROWS_MAX.is_power_of_two() && MYSQL_ROWS_MAX * 9 <= u16::MAX as usize,
+    "a statement's rows fit its placeholders, and halve to one"
+);
+const _: () = assert!(
+    MYSQL_BATCH_BYTES + 10 * BLOCK_POINTS_MAX < 2 * MIB,
+    "a full batch and the largest row fit a packet"
+);
+const _: () = assert!(MYSQL_LOCK_WAIT_SECONDS * 2 <= MYSQL_TIMEOUT.as_secs());
 const _: () = assert!(TARGET_BYTES_MAX < HEAD_BYTES_MAX && HEAD_BYTES_MAX < READ_BUFFER_BYTES);
 const _: () = assert!(
     CONTROL_OUT_BYTES_MAX + 2 * VIEWER_SEND_BUFFER_BYTES <= 56 * KIB,

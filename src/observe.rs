@@ -118,6 +118,24 @@ impl Counters {
     }
 }
 
+/// Upper bounds of what counts as one, in milliseconds.
+const LATENESS_MS: [u64; 10] = [0, 1, 2, 5, 10, 20, 50, 100, 500, 2_000];
+
+/// How late ticks were; the last count is of those later than any bound.
+#[derive(Debug, Default)]
+pub struct Lateness {
+    counts: [Counter; LATENESS_MS.len() + 1],
+    sum_ms: Counter,
+}
+
+impl Lateness {
+    pub fn record(&self, late_ms: u64) {
+        let at = LATENESS_MS.partition_point(|&bound| bound < late_ms);
+        self.counts[at].add(1);
+        self.sum_ms.add(late_ms);
+    }
+}
+
 /// The aggregator's counters; it is their only writer.
 #[derive(Debug, Default)]
 pub struct Aggregated {
@@ -125,6 +143,7 @@ pub struct Aggregated {
     pub ticks: Counter,
     pub ticks_skipped: Counter,
     pub tick_lateness_us_max: Counter,
+    pub tick_lateness: Lateness,
     pub hosts_ok: Counter,
     pub hosts_stale: Counter,
     pub hosts_down: Counter,
@@ -158,6 +177,7 @@ pub fn exposition(
     totals(&mut text, cores, aggregated, gauges);
     per_core(&mut text, cores);
     state(&mut text, aggregated, gauges);
+    lateness(&mut text, &aggregated.tick_lateness);
     history::write(&mut text, aggregated, history);
     text.out.push_str("# EOF\n");
     text.out
@@ -323,6 +343,24 @@ fn state(text: &mut Text, aggregated: &Aggregated, gauges: &Gauges) {
     }
 }
 
+/// A histogram in seconds, as OpenMetrics wants it: each bucket counts what is in those before.
+fn lateness(text: &mut Text, lateness: &Lateness) {
+    let name = "tidewall_tick_lateness_seconds";
+    text.family(name, "histogram", "Ticks against their schedule.");
+    let mut count = 0;
+    for (at, counter) in lateness.counts.iter().enumerate() {
+        count += counter.get();
+        let le = match LATENESS_MS.get(at) {
+            Some(&bound_ms) => format!("le=\"{:?}\"", bound_ms as f64 / 1e3),
+            None => "le=\"+Inf\"".to_owned(),
+        };
+        text.line(&format!("{name}_bucket"), &le, count);
+    }
+    text.line(&format!("{name}_count"), "", count);
+    let sum = lateness.sum_ms.get() as f64 / 1e3;
+    let _ = writeln!(text.out, "{name}_sum {sum}");
+}
+
 type Pick = fn(&Counters) -> &Counter;
 
 fn per_core(text: &mut Text, cores: &[&Counters]) {
@@ -409,6 +447,28 @@ impl Text {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lateness_is_counted_to_its_bound() {
+        let aggregated = Aggregated::default();
+        for late_ms in [0, 1, 2, 3, 5, 6, 2_000, 2_001] {
+            aggregated.tick_lateness.record(late_ms);
+        }
+        let text = exposition(&[], &aggregated, None, &Gauges::default());
+        for line in [
+            "bucket{le=\"0.0\"} 1",
+            "bucket{le=\"0.001\"} 2",
+            "bucket{le=\"0.005\"} 5",
+            "bucket{le=\"0.01\"} 6",
+            "bucket{le=\"2.0\"} 7",
+            "bucket{le=\"+Inf\"} 8",
+            "count 8",
+            "sum 4.018",
+        ] {
+            let line = format!("tidewall_tick_lateness_seconds_{line}\n");
+            assert!(text.contains(&line), "{line} is missing in\n{text}");
+        }
+    }
 
     #[test]
     fn the_ledger_adds_up_over_cores() {

@@ -8,11 +8,11 @@ use tokio::time::timeout;
 
 use super::answer::{Answer, judge_message};
 use super::client::{ClientError, GOODBYE_TIMEOUT, INGEST, Line};
-use super::rng::Rng;
 use super::stream::Stream;
 use super::target::Target;
 use super::websocket::{self, AGENT_MESSAGE_BYTES_MAX, Kind, Messages, Upgrade};
 use crate::limits::ANSWER_TIMEOUT;
+use crate::rng::Rng;
 
 pub(crate) struct Channel {
     stream: Stream,

@@ -2,7 +2,6 @@
 
 mod answer;
 mod backlog;
-mod backoff;
 mod channel;
 mod client;
 pub mod fleet;
@@ -11,7 +10,6 @@ mod http1;
 mod http2;
 mod report;
 mod response;
-mod rng;
 mod sender;
 mod stream;
 mod target;

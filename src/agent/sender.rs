@@ -9,13 +9,13 @@ use tracing::{debug, error, info, warn};
 
 use super::answer::{Answer, Refusal};
 use super::backlog::Backlog;
-use super::backoff::Backoff;
 use super::client::{Client, ClientError, Line};
 use super::host::{self, Envelope, Identity, Machine};
-use super::rng::Rng;
+use crate::backoff::Backoff;
 use crate::clock;
 use crate::duration::human;
 use crate::limits::{AGENT_BATCH_READINGS, BACKLOG_READINGS};
+use crate::rng::Rng;
 
 /// The same complaint is logged again after this long.
 const REPEAT_LOG: Duration = Duration::from_secs(60);

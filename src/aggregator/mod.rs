@@ -206,6 +206,7 @@ impl Desk {
         };
         let counters = &self.inputs.aggregated;
         counters.tick_lateness_us_max.raise_to(late_ms * 1_000);
+        counters.tick_lateness.record(late_ms);
         counters
             .ticks_skipped
             .add(late_ms / millis(self.inputs.tick).max(1));

@@ -463,3 +463,85 @@ fn verify_finds_what_is_wrong() {
     assert_eq!(code, Some(1));
     assert!(said.contains("cut off"), "{said}");
 }
+
+/// A node whose history lies on a disk of a few megabytes, in a mount namespace of its own.
+fn on_a_small_disk(dir: &Path, size: &str) -> Node {
+    std::fs::create_dir_all(dir).unwrap();
+    let mut command = Command::new("unshare");
+    // Root of its own user namespace may mount there; root outside needs none.
+    let is_root = rustix::process::getuid().is_root();
+    command
+        .arg(if is_root { "-m" } else { "-rm" })
+        .args(["sh", "-c"])
+        .arg(format!(
+            "mount -t tmpfs -o size={size} tmpfs {dir} && exec {binary} \"$@\"",
+            dir = dir.display(),
+            binary = crate::support::binary().display()
+        ));
+    command.arg("sh");
+    Node::start_by(
+        command,
+        &["--history", &format!("sqlite:{}", dir.display())],
+    )
+}
+
+/// Posts batches of 2,000 samples of a day that is over, in no pattern that compresses.
+fn fill(node: &Node, batches: std::ops::Range<u32>, days_ago: i64) -> u64 {
+    let mut http = node.connect();
+    let begin_ms = now_ms() - days_ago * 86_400_000;
+    for batch in batches.clone() {
+        let docs: Vec<String> = (0..2_000)
+            .map(|at| {
+                let time_ms = begin_ms + i64::from(at) % 50 * 60_000;
+                let value = f64::from((batch * 2_000 + at).wrapping_mul(2_654_435_761)) / 7.0;
+                format!(
+                    r#"{{"host":"f-{}","time":{time_ms},"metrics":{{"v":{value}}}}}"#,
+                    at / 50
+                )
+            })
+            .collect();
+        let answer = http.post(&format!("[{}]", docs.join(","))).unwrap();
+        assert_eq!(answer.status, 201, "{}", answer.body);
+    }
+    2_000 * batches.len() as u64
+}
+
+/// Old days go first, then what is new; the wall goes on, and all that is lost is counted.
+#[test]
+fn a_full_disk_stops_nothing_and_is_counted() {
+    let scratch = Scratch::new("full");
+    let node = on_a_small_disk(&scratch.0, "4m");
+    let mut http = node.connect();
+    let mut sent = fill(&node, 0..30, 3);
+    let persisted = || node.metric("tidewall_samples_persisted_total");
+    eventually("the first day", || persisted() == sent);
+    sent += fill(&node, 30..130, 1);
+    let settled = || persisted() + node.metric("tidewall_history_dropped_total");
+    eventually("an end", || settled() == sent);
+    let evicted = node.metric("tidewall_history_evicted_samples_total");
+    assert_eq!(evicted, 60_000, "the older day made room");
+    let lost = node.metric("tidewall_history_evicted_samples_total")
+        + node.metric("tidewall_history_dropped_total")
+        + node.metric("tidewall_history_unjournaled_total");
+    assert!(0 < lost, "so much fits a small disk");
+    assert_eq!(
+        http.post(r#"{"host":"live","metrics":{"v":1}}"#)
+            .unwrap()
+            .status,
+        201
+    );
+    eventually("the wall", || {
+        node.get("/api/snapshot?kind=host&host=live").status == 200
+    });
+    eventually("memory", || {
+        node.get("/api/history?metric=v&host=live").status == 200
+    });
+    let count = |name: &str| node.metric(&format!("tidewall_{name}"));
+    eprintln!(
+        "of {sent} samples {} stored, {} of them removed with their day, {} given up, {} in no journal",
+        count("samples_persisted_total"),
+        count("history_evicted_samples_total"),
+        count("history_dropped_total"),
+        count("history_unjournaled_total"),
+    );
+}

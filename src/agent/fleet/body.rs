@@ -5,7 +5,7 @@
 
 use std::f64::consts::TAU;
 
-use crate::agent::rng::Rng;
+use crate::rng::Rng;
 
 pub(super) const METRICS_MAX: usize = 256;
 

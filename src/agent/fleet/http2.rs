@@ -16,11 +16,11 @@ use tokio::time::{sleep, timeout};
 
 use super::servers::{Server, Servers};
 use super::tally::{Tally, count};
-use crate::agent::backoff::Backoff;
 use crate::agent::client::ClientError;
 use crate::agent::http2::{self, Connection, Requests};
-use crate::agent::rng::Rng;
+use crate::backoff::Backoff;
 use crate::limits::{ANSWER_TIMEOUT, FLEET_SERVERS_PER_CONNECTION};
+use crate::rng::Rng;
 
 /// A connection and the servers that share it.
 pub(super) struct Trunk {

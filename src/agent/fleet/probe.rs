@@ -11,8 +11,8 @@ use super::worker::{Phase, Worker};
 use crate::agent::Via;
 use crate::agent::answer::Answer;
 use crate::agent::client::{Client, Line};
-use crate::agent::rng::Rng;
 use crate::clock;
+use crate::rng::Rng;
 
 pub(super) const HOST: &str = "fleet-probe";
 pub(super) const METRIC: &str = "probe";

@@ -17,15 +17,15 @@ use super::tally::{Tally, count};
 use super::worker::{Phase, Worker};
 use crate::agent::Via;
 use crate::agent::answer::Reply;
-use crate::agent::backoff::Backoff;
 use crate::agent::channel::upgrade;
 use crate::agent::client::{ClientError, INGEST};
 use crate::agent::http1::post_head;
 use crate::agent::response;
-use crate::agent::rng::Rng;
 use crate::agent::websocket::{self, AGENT_MESSAGE_BYTES_MAX, Kind, Messages};
+use crate::backoff::Backoff;
 use crate::clock;
 use crate::limits::{ANSWER_TIMEOUT, FLEET_INFLIGHT_MAX, FLEET_WAITING_MAX};
+use crate::rng::Rng;
 
 /// Requests sent in a row before others get their turn.
 const SENDS_PER_TURN: u32 = 64;

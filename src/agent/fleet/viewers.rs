@@ -13,13 +13,13 @@ use super::tally::count;
 use super::viewer::{Records, Viewer, subscriptions};
 use super::worker::{Phase, Worker};
 use crate::agent::Via;
-use crate::agent::backoff::Backoff;
 use crate::agent::channel::upgrade;
 use crate::agent::client::{ClientError, Line};
-use crate::agent::rng::Rng;
 use crate::agent::stream::Stream;
 use crate::agent::websocket::{self, Kind, Messages, VIEWER_MESSAGE_BYTES_MAX};
+use crate::backoff::Backoff;
 use crate::limits::READ_BUFFER_BYTES;
+use crate::rng::Rng;
 
 const PATH: &str = "/api/live";
 const PROTOCOL: &str = "tidewall.v1";

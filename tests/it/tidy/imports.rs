@@ -19,6 +19,8 @@ const IMPORTS: &[(&str, &str)] = &[
     ("duration", ""),
     ("calendar", ""),
     ("percent", ""),
+    ("rng", ""),
+    ("backoff", "limits rng"),
     ("sample", ""),
     // `shim` is what stands in for the standard library under loom.
     ("ring", "sample shim"),
@@ -30,7 +32,7 @@ const IMPORTS: &[(&str, &str)] = &[
     // Below the aggregator, which feeds it through a ring.
     (
         "history",
-        "calendar catalog clock frame limits observe ring sample",
+        "backoff calendar catalog clock frame limits observe ring rng sample",
     ),
     ("connection", "reject limits"),
     ("auth", "calendar connection percent reject limits"),
@@ -46,7 +48,7 @@ const IMPORTS: &[(&str, &str)] = &[
          percent reject ring route sample",
     ),
     // The sending side knows the wire, not the server.
-    ("agent", "clock duration frame limits"),
+    ("agent", "backoff clock duration frame limits rng"),
     ("cli", "agent auth duration"),
     ("config", "auth cli history limits"),
     ("server", ANY),

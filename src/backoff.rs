@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::rng::Rng;
 use crate::limits::{RETRY_AFTER_MAX, RETRY_MAX, RETRY_MIN};
+use crate::rng::Rng;
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Backoff {
