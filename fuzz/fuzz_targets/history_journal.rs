@@ -1,4 +1,4 @@
-//! A segment of the journal is read as far as it is whole, and nothing is read that was not written.
+//! A segment of the journal is read as far as it is whole; nothing is read that was not written.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
