@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # history.sh [SECONDS] [SERVERS]: whether history keeps up with a fleet, to the last sample. Tells
-# late ticks were, what a sample takes of the disk, and whether each series' count and sum are
+# how late ticks were, what a sample takes of the disk, and whether each series' count and sum are
 # those that were sent. HISTORY=mysql://… ships to a database besides; compare it by perf/sums.py.
 set -euo pipefail
 cd "$(dirname "$0")/.."
