@@ -56,11 +56,20 @@ pub enum Command {
     Agent(AgentArgs),
     /// Load a node with simulated servers and viewers, and report what they saw
     Fleet(FleetArgs),
+    /// Bring a MySQL database's tables up to date, which `serve` does by itself as well
+    Migrate(MigrateArgs),
     /// Check every file of a history directory that no node uses
     Verify(VerifyArgs),
     /// Make tokens for a node's --tokens file
     #[command(subcommand)]
     Token(TokenCommand),
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct MigrateArgs {
+    /// The database, as `serve` takes it: mysql://USER:PASSWORD@HOST/DATABASE
+    #[arg(long, env = "TIDEWALL_HISTORY", value_name = "URL")]
+    pub history: String,
 }
 
 #[derive(Args, Clone, Debug)]

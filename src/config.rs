@@ -9,6 +9,7 @@ use thiserror::Error;
 
 use crate::auth::tokens::{self, Tokens};
 use crate::cli::{HISTORY_DEFAULT, ServeArgs};
+use crate::history::mysql::{MysqlError, Target};
 use crate::history::service::Plan;
 use crate::history::writer::Keep;
 use crate::limits::{HISTORY_DAYS_MAX, TICK_MAX, TICK_MIN};
@@ -67,6 +68,8 @@ pub enum SettingsError {
     Cores(usize),
     #[error("--history {0}: must be sqlite:DIR, mysql://USER:PASSWORD@HOST/DATABASE or none")]
     History(String),
+    #[error("--history mysql://…: {0}")]
+    Mysql(MysqlError),
     #[error("{flag} {value:?}: must be 1 to {most} whole days, and no less than what is finer")]
     Keep {
         flag: &'static str,
@@ -155,14 +158,19 @@ fn history(args: &ServeArgs) -> Result<Option<Plan>, SettingsError> {
     let points_days = days("--keep-points", args.keep_points, 1)?;
     let minutes_days = days("--keep-minutes", args.keep_minutes, points_days)?;
     let hours_days = days("--keep-hours", args.keep_hours, minutes_days)?;
-    let dir = match args.history.split_once(':') {
+    let (dir, mysql) = match args.history.split_once(':') {
         None if args.history == "none" => return Ok(None),
         Some(("sqlite", "")) | None => return Err(wrong()),
-        Some(("sqlite", dir)) => PathBuf::from(dir),
+        Some(("sqlite", dir)) => (PathBuf::from(dir), None),
+        Some(("mysql", _)) => {
+            let target = Target::parse(&args.history).map_err(SettingsError::Mysql)?;
+            (args.history_dir.clone(), Some(target))
+        }
         Some(_) => return Err(wrong()),
     };
     Ok(Some(Plan {
         dir,
+        mysql,
         may_move: args.history == HISTORY_DEFAULT,
         keep: Keep {
             points_days,

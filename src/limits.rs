@@ -133,11 +133,13 @@ pub const INFLATED_BYTES_MAX: usize = 32 * MIB;
 /// Decompressed bytes per compressed byte once 64 KiB came out; past it 413.
 pub const INFLATE_RATIO_MAX: usize = 100;
 pub const INFLATE_RATIO_FREE_BYTES: usize = 64 * KIB;
-/// zstd window: what a peer can make one decoder hold.
-pub const ZSTD_WINDOW_LOG_MAX: u32 = 23;
 /// Members of a gzip body, frames of a zstd body; past it 413. An empty one takes 8 bytes on the
 /// wire and, in gzip's case, 40 KiB of fresh state here.
 pub const INFLATE_PARTS_MAX: usize = 256;
+/// What a core's buffers grew to for a body larger than this is given back after so many sweeps
+/// without another, 2 s: an inflated body of 32 MiB, a batch of 25 MB. Smaller ones leave 0.5 MB.
+pub const LARGE_BODY_BYTES: usize = 64 * KIB;
+pub const LARGE_BODY_RESTS: u32 = 8;
 /// Samples in one batch; past it 413. Must fit an empty ring, since a batch is taken whole.
 pub const BATCH_SAMPLES_MAX: usize = 65_536;
 /// JSON nesting; our documents need 3.
@@ -239,9 +241,9 @@ pub const VIEWS_MAX: usize = 256;
 pub const UNACKED_FRAMES_MAX: u32 = 8;
 /// A viewer that owes acknowledgements this long is closed (4008).
 pub const ACK_TIMEOUT: Duration = Duration::from_secs(15);
-/// Messages of its own that wait for one viewer, bytes: one BACKFILL, and 8 KiB of control
-/// messages. With one frame in flight, shared and thus not counted, and the kernel's send buffer
-/// below, a frozen viewer stays under 64 KiB.
+/// Messages of its own that wait for one viewer, bytes: [`BACKFILL_BYTES_MAX`], and 8 KiB of
+/// control messages. With one frame in flight, shared and thus not counted, and the kernel's send
+/// buffer below, a frozen viewer stays under 64 KiB.
 pub const CONTROL_OUT_BYTES_MAX: usize = 24 * KIB;
 /// How far back a viewer of lines may ask: 360 points of 10 s.
 pub const BACKFILL_S_MAX: u32 = 3_600;
@@ -321,6 +323,10 @@ pub const HISTORY_RANGE_DEFAULT_MS: i64 = 3_600_000;
 pub const HISTORY_POINTS_ANSWERED_MAX: usize = 11_000;
 /// Questions about history that wait for the reader; one more is refused with 503.
 pub const HISTORY_QUESTIONS_MAX: usize = 64;
+/// What the database may take to answer for other nodes, and how long it is left alone after it did
+/// not.
+pub const HISTORY_REMOTE_TIMEOUT: Duration = Duration::from_secs(2);
+pub const HISTORY_REMOTE_REST: Duration = Duration::from_secs(10);
 /// What one question may take of the reader; past it 503, so that the next gets its turn.
 pub const HISTORY_QUESTION_TIMEOUT: Duration = Duration::from_secs(5);
 /// Free bytes of the disk below which the oldest day makes room, and a share of the whole disk: the

@@ -13,9 +13,11 @@ use crate::agent::fleet::{self, FleetError};
 use crate::agent::{self, AgentError, Background};
 use crate::auth::tokens::{self, TokensError};
 use crate::cli::{
-    self, Cli, CliError, Command, DemoArgs, ServeArgs, TokenCommand, TokenNewArgs, VerifyArgs,
+    self, Cli, CliError, Command, DemoArgs, MigrateArgs, ServeArgs, TokenCommand, TokenNewArgs,
+    VerifyArgs,
 };
 use crate::config::{Identity, Settings, SettingsError};
+use crate::history::mysql::{self, MysqlError};
 use crate::history::service::OpenError;
 use crate::history::verify;
 use crate::server::tls::{self, TlsError};
@@ -36,6 +38,8 @@ pub enum RunError {
     History(OpenError),
     #[error("{0}")]
     Verify(String),
+    #[error("--history: {0}")]
+    Migrate(#[from] MysqlError),
     #[error("this system gives no random bytes")]
     NoRandom,
     #[error("this token would not be taken: {0}")]
@@ -65,6 +69,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Serve(args) => serve(&args),
         Command::Demo(args) => demo(&args),
         Command::Agent(args) => agent::run(&args).map_err(Into::into),
+        Command::Migrate(args) => migrate(&args),
         Command::Verify(args) => verify(&args),
         Command::Token(TokenCommand::New(args)) => new_token(&args),
         Command::Fleet(args) => match fleet::run(&args) {
@@ -86,7 +91,9 @@ impl RunError {
             Self::Agent(error) => error.exit_code(),
             Self::Fleet(error) => error.exit_code(),
             Self::History(_) => 2,
+            Self::Migrate(MysqlError::Url(_) | MysqlError::NoDatabase) => 2,
             Self::Verify(_)
+            | Self::Migrate(_)
             | Self::Listen(..)
             | Self::Io(_)
             | Self::Certificate(_)
@@ -174,6 +181,9 @@ fn say_history(settings: &Settings, server: &Server) {
     if report.damaged {
         say("the journal was damaged: /metrics has how much of it was given up");
     }
+    if let Some(target) = &plan.mysql {
+        say(&format!("history goes on from there to MySQL at {target}"));
+    }
     say(&format!(
         "history in {dir}: points for {} days, minutes for {}, hours for {}",
         keep.points_days, keep.minutes_days, keep.hours_days
@@ -198,6 +208,23 @@ fn bytes(count: f64) -> String {
         count /= 1_000.0;
     }
     format!("{count:.0} EB")
+}
+
+fn migrate(args: &MigrateArgs) -> Result<(), RunError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let applied = runtime.block_on(mysql::migrate::migrate(&args.history))?;
+    for migration in &applied {
+        say(&format!(
+            "applied {:04} {}",
+            migration.number, migration.name
+        ));
+    }
+    if applied.is_empty() {
+        say("nothing to do: the database is up to date");
+    }
+    Ok(())
 }
 
 /// Exit code 1 when anything is wrong.

@@ -9,11 +9,11 @@ use std::fmt;
 use std::io::{self, Read};
 
 use flate2::bufread::GzDecoder;
-use zstd::stream::raw::{DParameter, Decoder, InBuffer, Operation, OutBuffer};
+use zstd::zstd_safe::zstd_sys::ZSTD_ErrorCode as ZstdError;
+use zstd::zstd_safe::{DCtx, find_frame_compressed_size, get_frame_content_size};
 
 use crate::limits::{
     INFLATE_PARTS_MAX, INFLATE_RATIO_FREE_BYTES, INFLATE_RATIO_MAX, INFLATED_BYTES_MAX, KIB, MIB,
-    ZSTD_WINDOW_LOG_MAX,
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,10 +81,11 @@ impl std::error::Error for BodyFault {}
 /// Decompresses `input` into `out`, whose old content is lost and whose memory is used again.
 /// On a fault, `out` is empty.
 pub fn inflate(encoding: Encoding, input: &[u8], out: &mut Vec<u8>) -> Result<(), BodyFault> {
+    let ratio = input.len().saturating_mul(INFLATE_RATIO_MAX);
     let mut sink = Sink {
         out,
         len: 0,
-        input: input.len(),
+        most: ratio.clamp(INFLATE_RATIO_FREE_BYTES, INFLATED_BYTES_MAX),
     };
     let result = match encoding {
         Encoding::Identity => sink.copy(input),
@@ -122,49 +123,59 @@ fn gzip_fault(error: &io::Error) -> BodyFault {
     }
 }
 
-fn zstd(mut input: &[u8], sink: &mut Sink<'_>) -> Result<(), BodyFault> {
-    let mut decoder = Decoder::new().map_err(|error| zstd_fault(&error))?;
-    let window = DParameter::WindowLogMax(ZSTD_WINDOW_LOG_MAX);
-    decoder
-        .set_parameter(window)
-        .map_err(|error| zstd_fault(&error))?;
-    let mut frames = 0;
-    loop {
-        let mut source = InBuffer::around(input);
-        let mut target = OutBuffer::around(sink.room());
-        let left = decoder
-            .run(&mut source, &mut target)
-            .map_err(|error| zstd_fault(&error))?;
-        let (taken, made) = (source.pos(), target.pos());
-        input = input.get(taken..).unwrap_or_default();
-        sink.wrote(made)?;
-        if left == 0 {
-            frames += 1;
-            match input.is_empty() {
-                true => return Ok(()),
-                false if frames == INFLATE_PARTS_MAX => return Err(BodyFault::TooBig),
-                false => decoder.reinit().map_err(|error| zstd_fault(&error))?,
-            }
-        } else if taken == 0 && made == 0 {
-            // It wants more and there is no more; with input left it would have moved on.
-            return Err(BodyFault::Truncated);
+/// All at once, straight into the output: a decoder that streams would hold a window of its own
+/// besides, 8 MiB at worst, which libzstd takes from the C heap and that heap keeps.
+fn zstd(input: &[u8], sink: &mut Sink<'_>) -> Result<(), BodyFault> {
+    let stated = zstd_stated(input)?;
+    if stated.is_some_and(|stated| sink.most < stated) {
+        return Err(sink.excess());
+    }
+    sink.out.clear();
+    // What is not written to is address space alone.
+    sink.out.reserve_exact(stated.unwrap_or(sink.most));
+    match DCtx::create().decompress(sink.out, input) {
+        Ok(made) => sink.wrote(made),
+        Err(code) if stated.is_none() && is(code, ZstdError::ZSTD_error_dstSize_tooSmall) => {
+            Err(sink.excess())
+        }
+        Err(code) => Err(zstd_fault(code)),
+    }
+}
+
+/// What all frames together say they hold, if each of them says it. Walks over them unread.
+fn zstd_stated(mut input: &[u8]) -> Result<Option<usize>, BodyFault> {
+    let mut stated = Some(0_usize);
+    for _ in 0..INFLATE_PARTS_MAX {
+        let end = find_frame_compressed_size(input).map_err(zstd_fault)?;
+        let one = get_frame_content_size(input).map_err(|_| BodyFault::Corrupt)?;
+        let one = one.map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
+        stated = stated.zip(one).map(|(all, one)| all.saturating_add(one));
+        input = input.get(end..).unwrap_or_default();
+        if input.is_empty() {
+            return Ok(stated);
         }
     }
+    Err(BodyFault::TooBig)
 }
 
-fn zstd_fault(error: &io::Error) -> BodyFault {
-    // The code is gone by here, libzstd's name for it is stable: `frameParameter_windowTooLarge`.
-    match error.to_string().contains("too much memory") {
-        true => BodyFault::TooBig,
-        false => BodyFault::Corrupt,
+fn zstd_fault(code: usize) -> BodyFault {
+    if is(code, ZstdError::ZSTD_error_srcSize_wrong) {
+        BodyFault::Truncated
+    } else {
+        BodyFault::Corrupt
     }
 }
 
-/// The bounded output: `len` bytes of `out` are written, the rest is room.
+/// libzstd gives its errors as negative sizes.
+fn is(code: usize, error: ZstdError) -> bool {
+    code.wrapping_neg() == error as usize
+}
+
+/// The bounded output: `len` bytes of `out` are written, the rest is room, and `most` may be.
 struct Sink<'a> {
     out: &'a mut Vec<u8>,
     len: usize,
-    input: usize,
+    most: usize,
 }
 
 const ROOM_BYTES: usize = 64 * KIB;
@@ -172,14 +183,12 @@ const ROOM_BYTES: usize = 64 * KIB;
 impl Sink<'_> {
     /// Where to write next, never empty: at the cap there is room for the one byte too many.
     fn room(&mut self) -> &mut [u8] {
-        let end = (self.len + ROOM_BYTES).min(INFLATED_BYTES_MAX + 1);
+        let end = (self.len + ROOM_BYTES).min(self.most + 1);
         if self.out.len() < end {
             if MIB < end {
                 // One large buffer rather than each of its halves on the way: what is not written
                 // to is address space alone.
-                let most = self.input.saturating_mul(INFLATE_RATIO_MAX).max(end);
-                let most = most.min(INFLATED_BYTES_MAX) + 1;
-                self.out.reserve_exact(most.saturating_sub(self.out.len()));
+                self.out.reserve_exact(self.most + 1 - self.out.len());
             }
             self.out.resize(end, 0);
         }
@@ -188,14 +197,19 @@ impl Sink<'_> {
 
     fn wrote(&mut self, n: usize) -> Result<(), BodyFault> {
         self.len += n;
-        if self.len > INFLATED_BYTES_MAX {
-            return Err(BodyFault::TooBig);
-        }
-        let free = self.len <= INFLATE_RATIO_FREE_BYTES;
-        if !free && self.len > self.input.saturating_mul(INFLATE_RATIO_MAX) {
-            return Err(BodyFault::Ratio);
+        if self.most < self.len {
+            return Err(self.excess());
         }
         Ok(())
+    }
+
+    /// Which bound `most` is.
+    fn excess(&self) -> BodyFault {
+        if self.most == INFLATED_BYTES_MAX {
+            BodyFault::TooBig
+        } else {
+            BodyFault::Ratio
+        }
     }
 
     fn copy(&mut self, input: &[u8]) -> Result<(), BodyFault> {
@@ -336,15 +350,39 @@ mod tests {
     }
 
     #[test]
-    fn a_zstd_window_past_the_bound_is_refused() {
-        // Magic, descriptor without content size, window descriptor (exponent << 3), an empty last
-        // block. The exponent counts from 2^10.
-        let frame = |log: u32| [0x28, 0xb5, 0x2f, 0xfd, 0, ((log - 10) << 3) as u8, 1, 0, 0];
-        check(Encoding::Zstd, &frame(ZSTD_WINDOW_LOG_MAX), Ok(b""));
+    fn a_zstd_window_costs_nothing_however_large() {
+        // Magic, descriptor without content size, window descriptor (exponent << 3), one last raw
+        // block of two bytes. The exponent counts from 2^10.
+        for log in [10, 23, 24, 31_u8] {
+            let head = [0x28, 0xb5, 0x2f, 0xfd, 0, (log - 10) << 3, 2 << 3 | 1, 0, 0];
+            let mut out = Vec::new();
+            inflate(Encoding::Zstd, &[&head[..], b"{}"].concat(), &mut out).unwrap();
+            assert_eq!(out, b"{}");
+            assert!(out.capacity() <= INFLATE_RATIO_FREE_BYTES);
+        }
+    }
+
+    #[test]
+    fn a_zstd_frame_is_held_to_what_it_says() {
+        // A single segment names no window; the descriptor's top bits say how long its content
+        // size is: one byte, or eight.
+        let frame = |descriptor: u8, stated: &[u8]| {
+            let magic = [0x28, 0xb5, 0x2f, 0xfd, descriptor];
+            [&magic, stated, &[2 << 3 | 1, 0, 0], b"{}"].concat()
+        };
+        check(Encoding::Zstd, &frame(0x20, &[2]), Ok(b"{}"));
+        for lie in [1, 3] {
+            check(
+                Encoding::Zstd,
+                &frame(0x20, &[lie]),
+                Err(BodyFault::Corrupt),
+            );
+        }
+        // No buffer is made for what could not pass.
         check(
             Encoding::Zstd,
-            &frame(ZSTD_WINDOW_LOG_MAX + 1),
-            Err(BodyFault::TooBig),
+            &frame(0xe0, &[0x7f; 8]),
+            Err(BodyFault::Ratio),
         );
     }
 

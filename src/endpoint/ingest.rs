@@ -12,7 +12,7 @@ use crate::decode::body::{self, BodyFault, Encoding};
 use crate::decode::fault::{Fault, FaultKind};
 use crate::decode::{self, Batch, Doc, json, ndjson};
 use crate::endpoint::{Context, history};
-use crate::limits::{FUTURE_MS_MAX, SKEW_MS_MIN};
+use crate::limits::{FUTURE_MS_MAX, LARGE_BODY_BYTES, LARGE_BODY_RESTS, SKEW_MS_MIN};
 use crate::observe::Protocol;
 use crate::reject::{Reason, Reject};
 use crate::ring::Producer;
@@ -26,8 +26,8 @@ pub struct Intake {
     batch: Batch,
     inflated: Vec<u8>,
     skews: Skews,
-    /// A large buffer was given back; whoever looks after the core's memory resets it.
-    pub freed_much: bool,
+    /// Calls of [`Intake::rest`] since the last large body.
+    rests: u32,
 }
 
 /// How documents stand in a body.
@@ -81,9 +81,6 @@ impl Skews {
     }
 }
 
-/// An inflated body up to this size keeps its buffer for the next one.
-const INFLATED_KEPT_BYTES: usize = 1 << 20;
-
 impl Intake {
     pub fn new(producer: Producer, lookup: Lookup) -> Self {
         let (batch, inflated) = (Batch::new(), Vec::new());
@@ -93,7 +90,7 @@ impl Intake {
             batch,
             inflated,
             skews: Skews::default(),
-            freed_much: false,
+            rests: u32::MAX,
         }
     }
 
@@ -122,24 +119,36 @@ impl Intake {
         post: &Post<'_>,
     ) -> Result<usize, Reject> {
         let now = context.coarse.get();
+        let can_be_durable = || history::durable(context).map(drop);
         self.batch.clear();
         let format = format(post.content_type)?;
         let encoding = encoding(post.content_encoding)?;
         if encoding == Encoding::Identity {
-            return self.take(context, grant, (format, post.body), now);
+            return self.take(grant, (format, post.body), now, can_be_durable);
         }
         let mut inflated = std::mem::take(&mut self.inflated);
         let inflating = body::inflate(encoding, post.body, &mut inflated);
         let taken = match inflating {
-            Ok(()) => self.take(context, grant, (format, &inflated), now),
+            Ok(()) => self.take(grant, (format, &inflated), now, can_be_durable),
             Err(fault) => Err(refuse_body(fault)),
         };
-        if inflated.capacity() <= INFLATED_KEPT_BYTES {
-            self.inflated = inflated;
-        } else {
-            self.freed_much = true;
+        if inflating.is_err() {
+            // How much came out before the fault is not known here.
+            self.rests = 0;
         }
+        self.inflated = inflated;
         taken
+    }
+
+    /// To be called at each sweep of the core. Gives back what large bodies made grow, once there
+    /// has been none for a while, and says whether it did.
+    pub fn rest(&mut self) -> bool {
+        self.rests = self.rests.saturating_add(1);
+        if self.rests != LARGE_BODY_RESTS {
+            return false;
+        }
+        (self.batch, self.inflated) = (Batch::new(), Vec::new());
+        true
     }
 
     /// One WebSocket text message: a document, an array, or NDJSON. `each` hears of every document
@@ -153,7 +162,9 @@ impl Intake {
     ) -> Result<usize, (Reject, Option<u64>)> {
         let now = context.coarse.get();
         let counters = &context.counters;
-        match self.take(context, grant, (Format::Message, text.as_bytes()), now) {
+        match self.take(grant, (Format::Message, text.as_bytes()), now, || {
+            history::durable(context).map(drop)
+        }) {
             Ok(samples) => {
                 counters.accept(Protocol::WebSocket, samples);
                 let position = self.position();
@@ -177,11 +188,14 @@ impl Intake {
 
     fn take(
         &mut self,
-        context: &Context,
         grant: &Grant,
         (format, body): (Format, &[u8]),
         now: Now,
+        can_be_durable: impl FnOnce() -> Result<(), Reject>,
     ) -> Result<usize, Reject> {
+        if LARGE_BODY_BYTES < body.len() {
+            self.rests = 0;
+        }
         let decoded = match format {
             Format::Json => json::decode(body, now.wall_ms, &mut self.batch),
             Format::Ndjson => ndjson::decode(body, now.wall_ms, &mut self.batch),
@@ -196,7 +210,7 @@ impl Intake {
             allow(token, &self.batch, body, now)?;
         }
         if self.batch.docs().iter().any(|doc| doc.durable) {
-            history::durable(context)?;
+            can_be_durable()?;
         }
         // Room first, names second: a refused batch leaves no trace in the catalog.
         let Some(mut reservation) = producer.reserve(samples) else {
@@ -333,4 +347,41 @@ fn refuse_body(fault: BodyFault) -> Reject {
         BodyFault::Corrupt | BodyFault::Truncated => Reason::BadCompression,
     };
     Reject::because(reason, fault.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::catalog::Catalog;
+    use crate::clock::Clock;
+    use crate::ring::ring;
+
+    #[test]
+    fn what_a_large_body_made_grow_is_given_back_in_time() {
+        let (producer, _consumer) = ring(1024);
+        let mut intake = Intake::new(producer, Lookup::new(Catalog::new()));
+        let now = Clock::start().now();
+        let take = |intake: &mut Intake, bytes: usize| {
+            let mut body = br#"{"host":"a","metrics":{"m":1}}"#.to_vec();
+            body.resize(bytes, b' ');
+            let taken = intake.take(&Grant::default(), (Format::Json, &body), now, || Ok(()));
+            assert_eq!(taken.unwrap(), 1);
+        };
+        take(&mut intake, LARGE_BODY_BYTES);
+        assert!(
+            (0..2 * LARGE_BODY_RESTS).all(|_| !intake.rest()),
+            "not large"
+        );
+        for _ in 0..2 {
+            take(&mut intake, LARGE_BODY_BYTES + 1);
+            assert!((1..LARGE_BODY_RESTS).all(|_| !intake.rest()));
+            take(&mut intake, LARGE_BODY_BYTES + 1);
+            assert!((1..LARGE_BODY_RESTS).all(|_| !intake.rest()), "begins anew");
+            take(&mut intake, 64);
+            assert!(intake.rest(), "small ones hold nothing up");
+            assert_eq!(intake.batch.docs().as_ptr(), Batch::new().docs().as_ptr());
+            assert!((0..2 * LARGE_BODY_RESTS).all(|_| !intake.rest()), "once");
+        }
+    }
 }

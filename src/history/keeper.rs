@@ -78,7 +78,7 @@ pub struct Keeper {
     drained_ms: u64,
     synced_ms: u64,
     opened_ms: u64,
-    passed_ms: u64,
+    passed_ms: Option<u64>,
     is_failing: bool,
 }
 
@@ -121,7 +121,7 @@ impl Keeper {
             drained_ms: now_ms,
             synced_ms: now_ms,
             opened_ms: now_ms,
-            passed_ms: now_ms,
+            passed_ms: None,
             is_failing: false,
             inputs,
         })
@@ -270,12 +270,12 @@ impl Keeper {
         let until = if is_short { i64::MAX } else { over };
         let is_due = recent.first_open().is_some_and(|first| first <= until);
         // What comes late comes bit by bit: each bit is a write.
-        let since_ms = now.mono_ms.saturating_sub(self.passed_ms);
-        let is_early = since_ms < millis(HISTORY_GRACE) && !is_short;
+        let since_ms = self.passed_ms.map(|at| now.mono_ms.saturating_sub(at));
+        let is_early = since_ms.is_some_and(|ms| ms < millis(HISTORY_GRACE)) && !is_short;
         if !is_due || is_early || HISTORY_PASSED_MAX <= recent.waiting() {
             return;
         }
-        self.passed_ms = now.mono_ms;
+        self.passed_ms = Some(now.mono_ms);
         if recent.pass(until, log.position()) {
             self.names.forget();
             self.journal.named.clear();

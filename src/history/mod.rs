@@ -25,6 +25,7 @@ pub mod node;
 pub mod question;
 pub mod reader;
 pub mod recent;
+pub mod remote;
 pub mod service;
 pub mod shelf;
 pub mod ship;
@@ -115,7 +116,7 @@ impl Rollup {
     /// A value later than all before.
     pub fn add(&mut self, value: f64) {
         self.count += 1;
-        self.sum += value;
+        self.sum = add(self.sum, value);
         self.min = self.min.min(value);
         self.max = self.max.max(value);
         self.last = value;
@@ -125,7 +126,7 @@ impl Rollup {
     pub fn merge(&mut self, later: &Rollup) {
         if 0 < later.count {
             self.count += later.count;
-            self.sum += later.sum;
+            self.sum = add(self.sum, later.sum);
             self.min = self.min.min(later.min);
             self.max = self.max.max(later.max);
             self.last = later.last;
@@ -135,6 +136,12 @@ impl Rollup {
     pub fn average(&self) -> f64 {
         self.sum / self.count as f64
     }
+}
+
+/// A sum that is a number: past the largest double there is infinity, and two of those can come to
+/// none, which no store takes.
+fn add(a: f64, b: f64) -> f64 {
+    (a + b).clamp(f64::MIN, f64::MAX)
 }
 
 /// A minute of a series, as every store has it.
@@ -214,5 +221,19 @@ mod tests {
         }
         assert_eq!(sum, Rollup::of(&points(&[3.0, -1.0, 7.0, 2.0])));
         assert_eq!((sum.count, sum.last, sum.average()), (4, 2.0, 2.75));
+    }
+
+    /// A sender of 1e308 and, too late, of -1e308 had a minute that no store could take.
+    #[test]
+    fn sums_stay_numbers() {
+        let mut most = Rollup::EMPTY;
+        let mut least = Rollup::EMPTY;
+        for _ in 0..3 {
+            most.add(1e308);
+            least.add(-1e308);
+        }
+        assert_eq!((most.sum, least.sum), (f64::MAX, f64::MIN));
+        most.merge(&least);
+        assert_eq!((most.sum, most.count), (0.0, 6));
     }
 }

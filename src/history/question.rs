@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use super::FLEET_STEP_MS;
 use super::block::MINUTE_MS;
-use super::steps::{FleetStep, Step};
+use super::steps::{FleetStep, Grid, Range, Step};
 use crate::frame::query;
 use crate::frame::view::{Func, ViewError};
 use crate::limits::{
@@ -81,6 +81,17 @@ impl Question {
             step_ms,
             stat,
         })
+    }
+
+    pub fn grid(&self) -> Grid {
+        Grid {
+            range: Range {
+                from_ms: self.from_ms,
+                to_ms: self.to_ms,
+            },
+            first_ms: self.first_step_ms(),
+            step_ms: self.step_ms,
+        }
     }
 
     /// When its first step begins: steps lie on multiples of themselves, so that asking again later

@@ -12,8 +12,9 @@ use super::keeper::Desk;
 use super::lines::{self, Lines, PastLine};
 use super::question::{Question, say_fleet, say_host};
 use super::recent::Found;
-use super::shelf::{Range, ReadError, Shelf};
-use super::steps::{FleetStep, Step};
+use super::remote::Remote;
+use super::shelf::{ReadError, Shelf};
+use super::steps::{FleetStep, Grid, Range, Step};
 use super::{FLEET_STEP_MS, metric_key, series_key, writer};
 use crate::catalog::name;
 use crate::limits::HISTORY_POINTS_ANSWERED_MAX;
@@ -48,23 +49,27 @@ pub struct Reader {
     pub desk: Arc<Desk>,
     pub dir: PathBuf,
     pub counters: Arc<Counters>,
+    /// The database that other nodes write to as well.
+    pub remote: Option<Remote>,
 }
 
 impl Reader {
     /// The thread's whole life; over when nobody can ask any more.
-    pub fn run(self) {
+    pub fn run(mut self) {
         writer::yield_to_others();
         while let Ok(asked) = self.asked.recv() {
             match asked {
                 Asked::Query { question, reply } if !reply.is_closed() => {
-                    let answer = self.count(self.answer(&question));
+                    let answer = self.answer(&question);
+                    let answer = self.count(answer);
                     let _ = reply.send(answer.unwrap_or_else(|error| match error {
                         ReadError::TooMany => Answer::TooMany,
                         _ => Answer::Busy,
                     }));
                 }
                 Asked::Lines { question, reply } if !reply.is_closed() => {
-                    let answer = self.count(self.lines(&question));
+                    let answer = self.lines(&question);
+                    let answer = self.count(answer);
                     let _ = reply.send(answer.ok().flatten());
                 }
                 _ => {}
@@ -84,7 +89,7 @@ impl Reader {
     }
 
     /// Of the whole fleet, each metric once.
-    fn lines(&self, question: &Lines) -> Result<Option<Vec<PastLine>>, ReadError> {
+    fn lines(&mut self, question: &Lines) -> Result<Option<Vec<PastLine>>, ReadError> {
         if question.by.is_some() || question.filter.is_some() {
             return Ok(None);
         }
@@ -92,13 +97,17 @@ impl Reader {
             from_ms: question.from_ms,
             to_ms: question.to_ms,
         };
-        let grid = (question.from_ms, question.step_ms);
+        let grid = Grid {
+            range,
+            first_ms: question.from_ms,
+            step_ms: question.step_ms,
+        };
         let mut read: HashMap<&str, Vec<FleetStep>> = HashMap::new();
         let mut lines = Vec::with_capacity(question.exprs.len());
         for (at, expr) in question.exprs.iter().enumerate() {
             if !read.contains_key(&*expr.metric) {
                 let metric = metric_key(&name::canonical(&expr.metric));
-                let steps = self.fleet_steps(metric, range, grid, question.steps())?;
+                let steps = self.fleet_steps(metric, grid, question.steps())?;
                 read.insert(&expr.metric, steps.unwrap_or_default());
             }
             let known = read[&*expr.metric].iter().map(|step| step.value(expr.func));
@@ -113,7 +122,7 @@ impl Reader {
         Ok(Some(lines))
     }
 
-    fn answer(&self, question: &Question) -> Result<Answer, ReadError> {
+    fn answer(&mut self, question: &Question) -> Result<Answer, ReadError> {
         let metric = name::canonical(&question.metric);
         let range = Range {
             from_ms: question.from_ms,
@@ -121,12 +130,12 @@ impl Reader {
         };
         match &question.host {
             Some(host) => self.host(question, range, series_key(host, &metric), &metric),
-            None => self.fleet(question, range, metric_key(&metric)),
+            None => self.fleet(question, metric_key(&metric)),
         }
     }
 
     fn host(
-        &self,
+        &mut self,
         question: &Question,
         range: Range,
         key: i64,
@@ -142,38 +151,49 @@ impl Reader {
             recent.knows(|name| name.key == key)
         };
         let shelf = Shelf::open(&self.dir, range)?;
-        if !known && found.is_empty() && !shelf.knows(metric_key(metric), Some(key))? {
+        found.retain(|point| !shelf.has(point.time_ms, point.after));
+        let others = match &mut self.remote {
+            Some(remote) => remote.rows(key, range, &shelf),
+            None => Vec::new(),
+        };
+        let is_known = known || !found.is_empty() || !others.is_empty();
+        if !is_known && !shelf.knows(metric_key(metric), Some(key))? {
             return Ok(Answer::UnknownHost);
         }
-        found.retain(|point| !shelf.has(point.time_ms, point.after));
+        let mut scratch = Vec::new();
         let mut points: Vec<(i64, f64)> = Vec::new();
         let mut steps = vec![Step::default(); question.steps()];
         if question.step_ms == 0 {
-            shelf.each_point(key, range, |time_ms, value| points.push((time_ms, value)))?;
+            let mut add = |time_ms, value| points.push((time_ms, value));
+            shelf.each_point(key, range, &mut add)?;
+            for row in &others {
+                range.each_point(row, &mut scratch, &mut add);
+            }
             points.extend(found.iter().map(|point| (point.time_ms, point.value)));
             points.sort_by_key(|&(time_ms, _)| time_ms);
             if HISTORY_POINTS_ANSWERED_MAX < points.len() {
                 return Err(ReadError::TooMany);
             }
         } else {
-            let grid = (question.first_step_ms(), question.step_ms);
-            shelf.sum_up(key, range, grid, &mut steps)?;
+            let grid = question.grid();
+            shelf.sum_up(key, grid, &mut steps)?;
+            for row in &others {
+                grid.add_row(row, &mut scratch, &mut steps);
+            }
             for point in &found {
-                let at = (point.time_ms - grid.0) / grid.1;
-                steps[at as usize].add(point.time_ms, point.value);
+                if let Some(step) = grid.at(point.time_ms, &mut steps) {
+                    step.add(point.time_ms, point.value);
+                }
             }
         }
         Ok(Answer::Body(say_host(question, &steps, &points).into()))
     }
 
-    fn fleet(&self, question: &Question, range: Range, metric: i64) -> Result<Answer, ReadError> {
-        let grid = (question.first_step_ms(), question.step_ms);
+    fn fleet(&mut self, question: &Question, metric: i64) -> Result<Answer, ReadError> {
+        let mut grid = question.grid();
         // Whole steps of what is kept: the answer's steps are multiples of them.
-        let range = Range {
-            from_ms: grid.0,
-            to_ms: range.to_ms,
-        };
-        let steps = self.fleet_steps(metric, range, grid, question.steps())?;
+        grid.range.from_ms = grid.first_ms;
+        let steps = self.fleet_steps(metric, grid, question.steps())?;
         Ok(steps.map_or(Answer::UnknownMetric, |steps| {
             Answer::Body(say_fleet(question, &steps).into())
         }))
@@ -181,42 +201,52 @@ impl Reader {
 
     /// None: the metric is not known in the range.
     fn fleet_steps(
-        &self,
+        &mut self,
         metric: i64,
-        range: Range,
-        grid: (i64, i64),
+        grid: Grid,
         count: usize,
     ) -> Result<Option<Vec<FleetStep>>, ReadError> {
-        let mut found: HashMap<(i64, i64), Found> = HashMap::new();
+        let range = grid.range;
+        let mut found: Vec<(i64, Found)> = Vec::new();
         let known = {
             let recent = self.desk.recent();
             let span = (range.from_ms, range.to_ms);
-            recent.each_point(metric, None, span, |name, point| {
-                let step = point.time_ms.div_euclid(FLEET_STEP_MS);
-                let last = found.entry((step, name.key)).or_insert(point);
-                if last.time_ms <= point.time_ms {
-                    *last = point;
-                }
+            recent.each_last(metric, span, FLEET_STEP_MS, |step, point| {
+                found.push((step, point));
             });
             recent.knows(|name| name.metric_key == metric)
         };
         let shelf = Shelf::open(&self.dir, range)?;
-        if !known && found.is_empty() && !shelf.knows(metric, None)? {
+        found.retain(|(_, point)| !shelf.has(point.time_ms, point.after));
+        let others = match &mut self.remote {
+            Some(remote) => remote.fleet(metric, range, &shelf),
+            None => Vec::new(),
+        };
+        let is_known = known || !found.is_empty() || !others.is_empty();
+        if !is_known && !shelf.knows(metric, None)? {
             return Ok(None);
         }
-        found.retain(|_, point| !shelf.has(point.time_ms, point.after));
         let mut steps = vec![FleetStep::default(); count];
-        shelf.sum_up_fleet(metric, range, grid, &mut steps)?;
-        let mut parts: HashMap<i64, FleetStep> = HashMap::new();
-        for ((step, _), point) in found {
-            parts.entry(step).or_default().add(point.value);
-        }
-        for (step, part) in parts {
-            let at = (step * FLEET_STEP_MS - grid.0) / grid.1;
-            if let Some(step) = steps.get_mut(at as usize) {
-                step.merge(&part);
+        // Hosts of several nodes in the same ten seconds are so many more, hosts of two times not.
+        let mut hosts: HashMap<i64, u64> = HashMap::new();
+        for row in &others {
+            let hosts = hosts.entry(row.step).or_default();
+            *hosts += row.hosts;
+            if let Some(step) = grid.at(row.step * FLEET_STEP_MS, &mut steps) {
+                step.merge_row(row, *hosts);
             }
         }
+        let mut parts: HashMap<i64, FleetStep> = HashMap::new();
+        for (step, point) in found {
+            parts.entry(step).or_default().add(point.value);
+        }
+        for (&at, part) in &mut parts {
+            part.join(hosts.get(&at).copied().unwrap_or_default());
+            if let Some(step) = grid.at(at * FLEET_STEP_MS, &mut steps) {
+                step.merge(part);
+            }
+        }
+        shelf.sum_up_fleet(metric, grid, &hosts, &mut steps)?;
         Ok(Some(steps))
     }
 }

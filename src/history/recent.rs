@@ -200,6 +200,65 @@ impl Recent {
         scan(&self.open, &self.names.list, found);
     }
 
+    /// Calls for the last point that each series of a metric has in each step of `step_ms`, a
+    /// divisor of a minute, that lies in `from_ms..to_ms`. A series with points in two writes that
+    /// wait has one for each.
+    pub fn each_last(
+        &self,
+        metric_key: i64,
+        (from_ms, to_ms): (i64, i64),
+        step_ms: i64,
+        mut each: impl FnMut(i64, Found),
+    ) {
+        let within = super::minute_of(from_ms).0..=super::minute_of(to_ms).0;
+        let steps = (MINUTE_MS / step_ms) as usize;
+        let mut lasts: Vec<Option<(u16, f64)>> = Vec::new();
+        let mut scan = |minutes: &BTreeMap<i64, Minute>, names: &[Arc<SeriesName>], after| {
+            // A place for each series of the metric: a scan of millions must not hash.
+            let mut count = 0;
+            let place = |name: &Arc<SeriesName>| {
+                let is_sought = name.metric_key == metric_key;
+                count += usize::from(is_sought);
+                if is_sought { count - 1 } else { usize::MAX }
+            };
+            let places: Vec<usize> = names.iter().map(place).collect();
+            for (&minute, points) in minutes.range(within.clone()) {
+                lasts.clear();
+                lasts.resize(count * steps, None);
+                for (at, &index) in points.series.iter().enumerate() {
+                    let place = places[index as usize];
+                    if place == usize::MAX {
+                        continue;
+                    }
+                    let offset_ms = points.offsets_ms[at];
+                    let step = usize::from(offset_ms) / step_ms as usize;
+                    let last = &mut lasts[place * steps + step];
+                    if last.is_none_or(|(before_ms, _)| before_ms <= offset_ms) {
+                        *last = Some((offset_ms, points.values[at]));
+                    }
+                }
+                for &(offset_ms, value) in lasts.iter().flatten() {
+                    let time_ms = minute * MINUTE_MS + i64::from(offset_ms);
+                    if (from_ms..to_ms).contains(&time_ms) {
+                        each(
+                            time_ms.div_euclid(step_ms),
+                            Found {
+                                time_ms,
+                                value,
+                                after,
+                            },
+                        );
+                    }
+                }
+            }
+        };
+        for passed in &self.passed {
+            let after = Position(passed.position.0.saturating_sub(1));
+            scan(&passed.minutes, &passed.names, after);
+        }
+        scan(&self.open, &self.names.list, self.position);
+    }
+
     /// Whether a name is known: nothing of it may be in any store.
     pub fn knows(&self, mut is: impl FnMut(&SeriesName) -> bool) -> bool {
         self.names.list.iter().any(|name| is(name))

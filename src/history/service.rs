@@ -15,8 +15,11 @@ use super::durable::Durable;
 use super::journal::Entry;
 use super::keeper::{self, Desk, Keeper};
 use super::log::Log;
+use super::mysql::Target;
+use super::node;
 use super::reader::{Asked, Reader};
 use super::recent::Recent;
+use super::remote::Remote;
 use super::sqlite::{MINUTES_A_DAY, Store, StoreError};
 use super::writer::{Keep, Writer};
 use super::{SeriesName, minute_of};
@@ -28,12 +31,14 @@ use crate::ring::{Consumer, Producer, ring};
 use crate::sample::Sample;
 
 /// Where history is kept, and how long.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Plan {
     pub dir: PathBuf,
     /// Nobody named it: should another node have it, this one takes another.
     pub may_move: bool,
     pub keep: Keep,
+    /// Where what is stored goes besides.
+    pub mysql: Option<Target>,
 }
 
 #[derive(Debug, Error)]
@@ -241,9 +246,13 @@ impl Threads {
             clock,
             dir: plan.dir.clone(),
             keep: plan.keep,
-            written: Box::new(|| {}),
+            ship: plan.mysql.clone(),
         };
+        // Without a directory it has no number, and nothing of its own that could be seen twice.
+        let node = || node::load(&plan.dir).unwrap_or_default();
+        let remote = plan.mysql.map(|target| Remote::new(target, node()));
         let reader = Reader {
+            remote: remote.transpose().map_err(io)?,
             asked,
             desk,
             dir: plan.dir,

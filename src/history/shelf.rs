@@ -1,15 +1,15 @@
 //! Reading from the stores' files, beside whoever writes them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use rusqlite::Connection;
 
-use super::block::{self, MINUTE_MS, Point};
+use super::block::Point;
 use super::journal::Position;
 use super::sqlite::{self, MINUTES_A_DAY, StoreError};
-use super::steps::{FleetStep, Step};
+use super::steps::{FleetStep, Grid, Range, Step};
 use super::{FLEET_STEP_MS, FleetRow, Row, hours, minute_of};
 use crate::limits::{HISTORY_POINTS_ANSWERED_MAX, HISTORY_QUESTION_TIMEOUT};
 
@@ -38,24 +38,6 @@ struct Day {
     position: Position,
     /// The last minute that was stored in it.
     last: i64,
-}
-
-/// A range of a series: what one host sent of one metric.
-#[derive(Clone, Copy, Debug)]
-pub struct Range {
-    pub from_ms: i64,
-    pub to_ms: i64,
-}
-
-impl Range {
-    fn days(self) -> std::ops::RangeInclusive<i64> {
-        let day = |ms| minute_of(ms).0.div_euclid(MINUTES_A_DAY);
-        day(self.from_ms)..=day(self.to_ms)
-    }
-
-    fn has(self, time_ms: i64) -> bool {
-        (self.from_ms..self.to_ms).contains(&time_ms)
-    }
 }
 
 impl Shelf {
@@ -110,8 +92,12 @@ impl Shelf {
         Ok(false)
     }
 
-    /// Calls for each point of a series, as far as points are kept; a minute without its points
-    /// comes as one, the average at its begin.
+    /// Whether a day has a file of its own.
+    pub fn has_day(&self, day: i64) -> bool {
+        self.days.contains_key(&day)
+    }
+
+    /// Calls for each point of a series, as far as points are kept.
     pub fn each_point(
         &self,
         key: i64,
@@ -120,68 +106,27 @@ impl Shelf {
     ) -> Result<(), ReadError> {
         let mut points: Vec<Point> = Vec::new();
         self.each_row(key, range, |row| {
-            let begin_ms = row.minute * MINUTE_MS;
-            if row.points.is_empty() || block::decode(&row.points, &mut points).is_err() {
-                if range.has(begin_ms) {
-                    each(begin_ms, row.rollup.average());
-                }
-                return;
-            }
-            for point in &points {
-                let time_ms = begin_ms + i64::from(point.offset_ms);
-                if range.has(time_ms) {
-                    each(time_ms, point.value);
-                }
-            }
+            range.each_point(row, &mut points, &mut each);
         })
     }
 
-    /// Adds a series to steps that begin at `first_ms`: whole minutes by their sums, others point
-    /// by point; what is older than minutes, by the hour.
-    pub fn sum_up(
-        &self,
-        key: i64,
-        range: Range,
-        (first_ms, step_ms): (i64, i64),
-        steps: &mut [Step],
-    ) -> Result<(), ReadError> {
-        let mut add = |time_ms: i64, merge: &mut dyn FnMut(&mut Step)| {
-            let at = (time_ms - first_ms).div_euclid(step_ms);
-            if let Some(step) = usize::try_from(at).ok().and_then(|at| steps.get_mut(at)) {
-                merge(step);
-            }
-        };
+    /// Adds a series to steps; what is older than minutes, by the hour.
+    pub fn sum_up(&self, key: i64, grid: Grid, steps: &mut [Step]) -> Result<(), ReadError> {
         let mut points: Vec<Point> = Vec::new();
-        let by_minutes = step_ms % MINUTE_MS == 0;
-        self.each_row(key, range, |row| {
-            let begin_ms = row.minute * MINUTE_MS;
-            let is_whole =
-                by_minutes && range.from_ms <= begin_ms && begin_ms + MINUTE_MS <= range.to_ms;
-            if is_whole || block::decode(&row.points, &mut points).is_err() {
-                let last_ms = begin_ms + MINUTE_MS - 1;
-                add(begin_ms, &mut |step| step.merge(last_ms, &row.rollup));
-                return;
-            }
-            for point in &points {
-                let time_ms = begin_ms + i64::from(point.offset_ms);
-                if range.has(time_ms) {
-                    add(time_ms, &mut |step| step.add(time_ms, point.value));
-                }
-            }
-        })?;
+        self.each_row(key, grid.range, |row| grid.add_row(row, &mut points, steps))?;
         for (path, connection) in &self.months {
             let mut read = || -> rusqlite::Result<()> {
                 let mut hours = connection.prepare_cached(
                     "SELECT hour, series, count, sum, min, max, last, x'' FROM hours
                      WHERE hour = ?1 AND series = ?2",
                 )?;
-                for hour in self.hours(range) {
+                for hour in self.hours(grid.range) {
                     let mut rows = hours.query([hour, key])?;
                     while let Some(row) = rows.next()? {
                         let row = sqlite::read_row(row)?;
-                        let begin_ms = hour * 3_600_000;
-                        let last_ms = begin_ms + 3_599_999;
-                        add(begin_ms, &mut |step| step.merge(last_ms, &row.rollup));
+                        if let Some(step) = grid.at(hour * 3_600_000, steps) {
+                            step.merge(hour * 3_600_000 + 3_599_999, &row.rollup);
+                        }
                     }
                 }
                 Ok(())
@@ -217,17 +162,17 @@ impl Shelf {
         Ok(())
     }
 
-    /// Adds a metric over the fleet to steps that begin at `first_ms`.
+    /// Adds a metric over the fleet to steps; `besides` are hosts of others in ten seconds.
     pub fn sum_up_fleet(
         &self,
         metric: i64,
-        range: Range,
-        (first_ms, step_ms): (i64, i64),
+        grid: Grid,
+        besides: &HashMap<i64, u64>,
         steps: &mut [FleetStep],
     ) -> Result<(), ReadError> {
+        let range = grid.range;
         let mut add = |time_ms: i64, row: &FleetRow, hosts: u64| {
-            let at = (time_ms - first_ms).div_euclid(step_ms);
-            if let Some(step) = usize::try_from(at).ok().and_then(|at| steps.get_mut(at)) {
+            if let Some(step) = grid.at(time_ms, steps) {
                 step.merge_row(row, hosts);
             }
         };
@@ -244,7 +189,8 @@ impl Shelf {
                 FLEET_STEPS,
                 [metric, first, last],
                 |row, hosts| {
-                    add(row.step * FLEET_STEP_MS, &row, hosts);
+                    let others = besides.get(&row.step).copied().unwrap_or_default();
+                    add(row.step * FLEET_STEP_MS, &row, hosts + others);
                 },
             )
             .map_err(|source| sqlite::sqlite_error(&day.path, source))?;

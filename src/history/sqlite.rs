@@ -22,6 +22,7 @@ use super::journal::Position;
 use super::recent::Passed;
 use super::{Rollup, Row};
 use crate::calendar::{civil_from_days, days_from_civil};
+use crate::clock;
 
 pub const MINUTES_A_DAY: i64 = 24 * 60;
 
@@ -101,6 +102,9 @@ impl Store {
             encoder: Encoder::default(),
             lock: None,
         };
+        // No number twice, also where the day that had it was removed: MySQL goes by them. Writes
+        // are rarer than seconds.
+        store.flush = clock::wall_ms() / 1_000;
         for (day, path) in list(dir)? {
             let opened = Day::open(path)?;
             store.flush = store.flush.max(opened.state.flush);

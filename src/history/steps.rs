@@ -1,9 +1,86 @@
 //! What falls into one step of an answer.
 
+use super::block::{self, MINUTE_MS, Point};
 use super::question::Stat;
 use super::sketch::Sketch;
-use super::{FleetRow, Rollup};
+use super::sqlite::MINUTES_A_DAY;
+use super::{FleetRow, Rollup, Row, minute_of};
 use crate::frame::view::Func;
+
+/// The time that a question is about.
+#[derive(Clone, Copy, Debug)]
+pub struct Range {
+    pub from_ms: i64,
+    pub to_ms: i64,
+}
+
+impl Range {
+    pub fn days(self) -> std::ops::RangeInclusive<i64> {
+        let day = |ms| minute_of(ms).0.div_euclid(MINUTES_A_DAY);
+        day(self.from_ms)..=day(self.to_ms)
+    }
+
+    pub fn has(self, time_ms: i64) -> bool {
+        (self.from_ms..self.to_ms).contains(&time_ms)
+    }
+
+    /// Calls for each point of a row that is in the range; a minute without its points comes as
+    /// one, the average at its begin. `points` is scratch.
+    pub fn each_point(self, row: &Row, points: &mut Vec<Point>, each: &mut impl FnMut(i64, f64)) {
+        let begin_ms = row.minute * MINUTE_MS;
+        if row.points.is_empty() || block::decode(&row.points, points).is_err() {
+            if self.has(begin_ms) {
+                each(begin_ms, row.rollup.average());
+            }
+            return;
+        }
+        for point in points {
+            let time_ms = begin_ms + i64::from(point.offset_ms);
+            if self.has(time_ms) {
+                each(time_ms, point.value);
+            }
+        }
+    }
+}
+
+/// The steps that a range is told in.
+#[derive(Clone, Copy, Debug)]
+pub struct Grid {
+    pub range: Range,
+    /// When the first one begins.
+    pub first_ms: i64,
+    pub step_ms: i64,
+}
+
+impl Grid {
+    /// The step that a time is in.
+    pub fn at<T>(self, time_ms: i64, steps: &mut [T]) -> Option<&mut T> {
+        let at = (time_ms - self.first_ms).div_euclid(self.step_ms);
+        steps.get_mut(usize::try_from(at).ok()?)
+    }
+
+    /// Adds a minute: by its sums where steps are whole minutes, else point by point. `points` is
+    /// scratch.
+    pub fn add_row(self, row: &Row, points: &mut Vec<Point>, steps: &mut [Step]) {
+        let (begin_ms, end_ms) = (row.minute * MINUTE_MS, (row.minute + 1) * MINUTE_MS);
+        let is_within = self.range.from_ms <= begin_ms && end_ms <= self.range.to_ms;
+        let is_whole = is_within && self.step_ms % MINUTE_MS == 0;
+        if is_whole || block::decode(&row.points, points).is_err() {
+            if let Some(step) = self.at(begin_ms, steps) {
+                step.merge(end_ms - 1, &row.rollup);
+            }
+            return;
+        }
+        for point in points {
+            let time_ms = begin_ms + i64::from(point.offset_ms);
+            if self.range.has(time_ms)
+                && let Some(step) = self.at(time_ms, steps)
+            {
+                step.add(time_ms, point.value);
+            }
+        }
+    }
+}
 
 /// A step of one host.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -105,6 +182,11 @@ impl FleetStep {
         self.min = self.min.min(part.min);
         self.max = self.max.max(part.max);
         self.sketch.merge(&part.sketch);
+    }
+
+    /// So many hosts of others had values at the same time.
+    pub fn join(&mut self, hosts: u64) {
+        self.hosts += hosts;
     }
 
     /// The same of a stored one. A damaged spread leaves percentiles to the others.

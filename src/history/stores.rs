@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+use std::collections::HashMap;
 use std::fs;
 use std::path::PathBuf;
 
@@ -10,9 +11,9 @@ use super::hours::Hours;
 use super::journal::Position;
 use super::question::Stat;
 use super::recent::Recent;
-use super::shelf::{Range, Shelf};
+use super::shelf::Shelf;
 use super::sqlite::{MINUTES_A_DAY, Store, Written};
-use super::steps::{FleetStep, Step};
+use super::steps::{FleetStep, Grid, Range, Step};
 use super::{SeriesName, metric_key, minute_of, series_key};
 use crate::frame::view::Func;
 
@@ -79,23 +80,31 @@ impl Rig {
     fn steps(&self, from_ms: i64, step_ms: i64, count: usize) -> Vec<Step> {
         let to_ms = from_ms + step_ms * count as i64;
         let range = Range { from_ms, to_ms };
+        let grid = grid(range, step_ms);
         let mut steps = vec![Step::default(); count];
         let key = series_key("a", "cpu");
-        self.shelf(range)
-            .sum_up(key, range, (from_ms, step_ms), &mut steps)
-            .unwrap();
+        self.shelf(range).sum_up(key, grid, &mut steps).unwrap();
         steps
     }
 
     fn fleet(&self, from_ms: i64, step_ms: i64, count: usize) -> Vec<FleetStep> {
         let to_ms = from_ms + step_ms * count as i64;
         let range = Range { from_ms, to_ms };
+        let grid = grid(range, step_ms);
         let mut steps = vec![FleetStep::default(); count];
         let shelf = self.shelf(range);
         shelf
-            .sum_up_fleet(metric_key("cpu"), range, (from_ms, step_ms), &mut steps)
+            .sum_up_fleet(metric_key("cpu"), grid, &HashMap::new(), &mut steps)
             .unwrap();
         steps
+    }
+}
+
+fn grid(range: Range, step_ms: i64) -> Grid {
+    Grid {
+        range,
+        first_ms: range.from_ms,
+        step_ms,
     }
 }
 

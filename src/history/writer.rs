@@ -8,7 +8,10 @@ use std::thread;
 
 use super::hours::Hours;
 use super::keeper::Desk;
+use super::mysql::Target;
+use super::node;
 use super::recent::Passed;
+use super::ship::{Settings, Shipper};
 use super::sqlite::{MINUTES_A_DAY, Store, StoreError};
 use crate::clock::Clock;
 use crate::limits::{HISTORY_FREE_BYTES, HISTORY_FREE_DIVISOR, HISTORY_RETRY_INTERVAL};
@@ -28,13 +31,14 @@ pub struct Writer {
     pub clock: Clock,
     pub dir: PathBuf,
     pub keep: Keep,
-    /// Told after every write.
-    pub written: Box<dyn Fn() + Send>,
+    /// Where what is stored goes besides.
+    pub ship: Option<Target>,
 }
 
 /// What the thread knows besides.
 struct Life {
     store: Option<Store>,
+    shipper: Option<Shipper>,
     hours: Hours,
     /// Minutes since the epoch when old days were last looked at.
     tended: i64,
@@ -48,6 +52,7 @@ impl Writer {
         yield_to_others();
         let mut life = Life {
             store: None,
+            shipper: None,
             hours: Hours::new(&self.dir),
             tended: i64::MIN,
             is_failing: false,
@@ -58,16 +63,61 @@ impl Writer {
             if life.store.is_none() {
                 let store = self.desk.store.lock();
                 life.store = store.unwrap_or_else(PoisonError::into_inner).take();
+                life.shipper = life
+                    .store
+                    .as_ref()
+                    .and_then(|store| self.start_shipping(store));
             }
             let is_ok = self.write_all(&mut life);
             if is_done {
-                return;
+                return life.shipper.map_or((), Shipper::stop);
             }
+            self.tell_of_shipping(life.shipper.as_ref());
             if is_ok {
                 self.tend(&mut life);
             }
             thread::park_timeout(HISTORY_RETRY_INTERVAL);
         }
+    }
+
+    /// Begins once there is a store to ship from.
+    fn start_shipping(&self, store: &Store) -> Option<Shipper> {
+        let target = self.ship.clone()?;
+        let started = node::load(&self.dir)
+            .map_err(|error| error.to_string())
+            .and_then(|node| {
+                let settings = Settings {
+                    target,
+                    dir: self.dir.clone(),
+                    node,
+                    keep_days: Some(self.keep.minutes_days),
+                };
+                Shipper::start(settings, store.flush()).map_err(|error| error.to_string())
+            });
+        started
+            .inspect_err(|error| tracing::error!(%error, "history is not shipped"))
+            .ok()
+    }
+
+    fn tell_of_shipping(&self, shipper: Option<&Shipper>) {
+        let Some(status) = shipper.map(Shipper::status) else {
+            return;
+        };
+        let counters = &self.counters;
+        let lag_ms = status.lag_ms(self.clock.now().wall_ms);
+        counters
+            .ship_ok
+            .set(u64::from(status.is_connected.load(Ordering::Relaxed)));
+        counters.ship_lag_ms.set(lag_ms as u64);
+        counters
+            .shipped_rows
+            .set(status.rows.load(Ordering::Relaxed));
+        counters
+            .shipped_bytes
+            .set(status.bytes.load(Ordering::Relaxed));
+        counters
+            .ship_errors
+            .set(status.errors.load(Ordering::Relaxed));
     }
 
     fn write_all(&self, life: &mut Life) -> bool {
@@ -87,7 +137,9 @@ impl Writer {
                     self.counters.late.add(written.late);
                     self.counters.thinned.add(written.thinned);
                     self.done_with(&passed);
-                    (self.written)();
+                    if let Some(shipper) = &life.shipper {
+                        shipper.wake(store.flush());
+                    }
                 }
                 Err(error) if error.is_full() => {
                     self.fails(life.is_failing, &error);

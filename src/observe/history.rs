@@ -71,6 +71,12 @@ pub struct History {
     pub store_errors: Counter,
     /// Samples of days that were removed for want of space.
     pub evicted: Counter,
+    /// 1 while the database takes what is stored; the writer copies all five from the shipper.
+    pub ship_ok: Counter,
+    pub ship_lag_ms: Counter,
+    pub shipped_rows: Counter,
+    pub shipped_bytes: Counter,
+    pub ship_errors: Counter,
     pub queries: Counter,
     pub queries_refused: Counter,
 }
@@ -103,7 +109,7 @@ impl History {
 
 type Pick = fn(&History) -> &Counter;
 
-const COUNTERS: [(&str, &str, Pick); 12] = [
+const COUNTERS: [(&str, &str, Pick); 15] = [
     (
         "samples_persisted",
         "Samples merged that are in the store.",
@@ -152,6 +158,17 @@ const COUNTERS: [(&str, &str, Pick); 12] = [
     ("history_store_errors", "Failed writes of the store.", |h| {
         &h.store_errors
     }),
+    ("history_shipped_rows", "Rows that MySQL took.", |h| {
+        &h.shipped_rows
+    }),
+    ("history_shipped_bytes", "Bytes of points in them.", |h| {
+        &h.shipped_bytes
+    }),
+    (
+        "history_ship_errors",
+        "Sessions with MySQL that ended in an error.",
+        |h| &h.ship_errors,
+    ),
     ("history_queries", "Questions about the past.", |h| {
         &h.queries
     }),
@@ -162,7 +179,17 @@ const COUNTERS: [(&str, &str, Pick); 12] = [
     ),
 ];
 
-const GAUGES: [(&str, &str, Pick); 4] = [
+const GAUGES: [(&str, &str, Pick); 6] = [
+    (
+        "history_ship_ok",
+        "1 while MySQL takes what is stored; 0 also where none is named.",
+        |h| &h.ship_ok,
+    ),
+    (
+        "history_ship_lag_milliseconds",
+        "Age of the oldest write that MySQL lacks.",
+        |h| &h.ship_lag_ms,
+    ),
     (
         "history_journal_ok",
         "1 while the journal can be written.",

@@ -147,7 +147,6 @@ fn hoarded_bodies() {
         seconds_min: 3,
         // CARRY_BYTES_MAX on each of two cores, and a quarter more for small bodies.
         growth_max: 2 * (256 + 64) * MIB + 64 * MIB,
-        kept_max: 32 * MIB,
         counter: "tidewall_refusals_total{reason=\"busy\"}",
         answers: &["held", "503 busy"],
         ..PLAN

@@ -73,9 +73,6 @@ fn compression_bombs() {
         name: "gzip and zstd bombs",
         // A core inflates one body at a time: 32 MiB at most, twice while its buffer grows.
         growth_max: 2 * 2 * 32 * MIB + 16 * MIB,
-        // The last body's buffer may be freed after the core has stopped looking. A plateau,
-        // however long this lasts.
-        kept_max: 32 * MIB,
         answers: &[
             "413 body_too_large",
             "400 json_syntax",
@@ -121,7 +118,6 @@ fn json_bombs() {
         ],
         // Bodies of 8 MiB from four attackers, in buffers up to twice that.
         growth_max: 4 * 2 * 8 * MIB + 32 * MIB,
-        kept_max: 32 * MIB,
         counter: "tidewall_samples_rejected_total",
         ..PLAN
     };

@@ -76,8 +76,9 @@ fn silent_connections() {
         }
         let node = field.node;
         // Those that said all they will are let go; the others wait for IDLE_TIMEOUT.
+        // The honest have up to a hundred, and some that come and go.
         eventually("half the connections to go", || {
-            node.metric("tidewall_connections") <= SILENT as u64 / 2 + 50
+            node.metric("tidewall_connections") <= SILENT as u64 / 2 + 200
         });
         field.rest(Duration::from_secs(3600));
     });

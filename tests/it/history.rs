@@ -27,6 +27,10 @@ impl Scratch {
         Node::start(&["--history", &format!("sqlite:{}", self.0.display())])
     }
 
+    pub(crate) fn path(&self) -> &str {
+        self.0.to_str().unwrap()
+    }
+
     fn journal(&self) -> Vec<PathBuf> {
         let entries = std::fs::read_dir(self.0.join("journal")).unwrap();
         let mut paths: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
@@ -119,7 +123,7 @@ fn killed(durable: bool) {
     let runs = runs(6);
     for run in 0..runs {
         let (host, sent) = (format!("k-{run}"), Mutex::new(Vec::new()));
-        let most = if runs < 20 { 1_500 } else { 6_000 };
+        let most = if runs < 20 { 1_500 } else { 2_500 };
         let killed_at = std::thread::scope(|scope| {
             scope.spawn(|| post_until_cut(&node, &host, durable, &sent));
             std::thread::sleep(Duration::from_millis(60 + run * 7_919 % most));
@@ -538,7 +542,7 @@ fn a_full_disk_stops_nothing_and_is_counted() {
     });
     let count = |name: &str| node.metric(&format!("tidewall_{name}"));
     eprintln!(
-        "of {sent} samples {} stored, {} of them removed with their day, {} given up, {} in no journal",
+        "of {sent} samples {} stored, {} of them removed again, {} given up, {} in no journal",
         count("samples_persisted_total"),
         count("history_evicted_samples_total"),
         count("history_dropped_total"),

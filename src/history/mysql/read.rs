@@ -21,17 +21,19 @@ impl Reader {
         }
     }
 
-    /// Rows of a series in a range of minutes, in order: one a minute for each node that has any.
+    /// Rows of a series in a range of minutes, in order: one a minute for each node that has any,
+    /// but not of the node `but`.
     pub async fn rows(
         &mut self,
         series: i64,
+        but: i64,
         minutes: Range<i64>,
         deadline: Instant,
     ) -> Result<Vec<Row>, MysqlError> {
         let mut found = Vec::new();
         let sql = format!(
             "SELECT minute, count, sum, min, max, last, points FROM minutes
-             WHERE series = ? AND minute IN {} ORDER BY minute, node LIMIT {}",
+             WHERE series = ? AND node <> ? AND minute IN {} ORDER BY minute, node LIMIT {}",
             placeholders(MYSQL_MINUTES_PER_SELECT),
             MYSQL_ROWS_READ_MAX + 1,
         );
@@ -40,7 +42,11 @@ impl Reader {
             // end repeat the last one, so that one prepared statement does.
             let last = minutes.end - 1;
             let each = (first..first + MYSQL_MINUTES_PER_SELECT as i64).map(|at| at.min(last));
-            let values = [series].into_iter().chain(each).map(Into::into).collect();
+            let values = [series, but]
+                .into_iter()
+                .chain(each)
+                .map(Into::into)
+                .collect();
             let (client, limit) = self.client(deadline).await?;
             let rows = client.select(limit, &sql, values).await?;
             found.extend(rows.into_iter().map(|row| read_row(series, row)));
@@ -51,19 +57,23 @@ impl Reader {
         Ok(found)
     }
 
-    /// A metric's statistics over a range of steps, in order: one of a step for each node.
+    /// A metric's statistics over a range of steps, in order: one of a step for each node but one.
     pub async fn fleet(
         &mut self,
         metric: i64,
+        but: i64,
         steps: Range<i64>,
         deadline: Instant,
     ) -> Result<Vec<FleetRow>, MysqlError> {
         let sql = format!(
             "SELECT step, hosts, sum, min, max, spread FROM fleet
-             WHERE metric = ? AND step >= ? AND step < ? ORDER BY step, node LIMIT {}",
+             WHERE metric = ? AND node <> ? AND step >= ? AND step < ?
+             ORDER BY step, node LIMIT {}",
             MYSQL_ROWS_READ_MAX + 1,
         );
-        let values = [metric, steps.start, steps.end].map(Into::into).to_vec();
+        let values = [metric, but, steps.start, steps.end]
+            .map(Into::into)
+            .to_vec();
         let (client, limit) = self.client(deadline).await?;
         let rows = client.select(limit, &sql, values).await?;
         if MYSQL_ROWS_READ_MAX < rows.len() {

@@ -9,7 +9,7 @@ use super::{PRAGMAS, ROW, SCHEMA, State, StoreError, Written, read_row, read_sta
 use crate::history::block::{self, Encoder, Point};
 use crate::history::recent::{self, Passed};
 use crate::history::sketch::Sketch;
-use crate::history::{FleetRow, Rollup, Row, SeriesName};
+use crate::history::{self, FleetRow, Rollup, Row, SeriesName};
 
 pub(super) struct Day {
     pub(super) path: PathBuf,
@@ -247,7 +247,7 @@ impl<'t> Writes<'t> {
             });
             if let Some((hosts, sum, min, max, spread)) = before.optional()? {
                 row.hosts += hosts;
-                row.sum += sum;
+                row.sum = history::add(row.sum, sum);
                 row.min = row.min.min(min);
                 row.max = row.max.max(max);
                 let mut sketch = Sketch::decode(&row.spread).unwrap_or_default();
