@@ -254,8 +254,9 @@ pub const BACKFILL_BYTES_MAX: usize = 16 * KIB;
 pub const REPLAY_BACK: Duration = Duration::from_secs(48 * 3_600);
 pub const REPLAY_SPEED_MAX: u32 = 60;
 /// Viewers of a node that may be in the past at once; one more is an `err`. A REPLAY frame is made
-/// for one viewer, which holds one at most, the next is asked for once it has gone: of a map of
-/// 65,536 hosts it is 2 B a slot, and 16 x 128 KiB are 2 MiB.
+/// for one viewer, which holds one at most, the next is asked for once it has gone. It waits in its
+/// view's place, on top of [`CONTROL_OUT_BYTES_MAX`]: of a map of 65,536 hosts it is 2 B a slot,
+/// and 16 x 128 KiB are 2 MiB.
 pub const REPLAYS_MAX: usize = 16;
 /// Messages that may wait for one viewer when another, shared by all, wants to join them.
 pub const SHARED_WAITING_MAX: usize = 16;
