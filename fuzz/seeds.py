@@ -174,6 +174,8 @@ CORPORA = {
     ],
     "frame_reader": list(pictures()),
     "live_control": [(request + HOSTS).encode() for request in REQUESTS],
+    "history_block": [bytes([n % 251 for n in range(11 * 60)]), b"\0\4\2\x14\2" + b"\0" * 6],
+    "history_journal": [b"\x80\1\3" + bytes(range(240)), b"\7\0\1" + b"\1\2\0\0\0\0" * 20],
     "token_file": [text.encode() for text in token_files()],
 }
 

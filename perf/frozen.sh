@@ -37,7 +37,8 @@ sample() {
 
 # run FROZEN SECONDS: a fleet against a fresh server; leaves the curve and the report.
 run() {
-    start "$port" target/release/tidewall serve --listen "127.0.0.1:$port" --cores 1 --no-pin
+    start "$port" target/release/tidewall serve --listen "127.0.0.1:$port" --cores 1 \
+        --no-pin --history none
     sample >"$curve" 2>/dev/null &
     # Probes that come late on a busy machine are no matter here: the report is what counts.
     timeout "$(($2 + 60))" taskset -c 1 target/release/tidewall fleet \

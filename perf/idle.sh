@@ -31,7 +31,8 @@ open_idle() {
 
 measure() {
     conditions "CONNECTIONS=$connections MIMALLOC_ALLOW_THP=0 $0"
-    start "$port" target/release/tidewall serve --listen "127.0.0.1:$port" --cores 2 --no-pin
+    start "$port" target/release/tidewall serve --listen "127.0.0.1:$port" --cores 2 \
+        --no-pin --history none
     load "$port" 64 5 >/dev/null
     sleep 1
     local before after

@@ -44,7 +44,7 @@ begin() {
 serve() {
   local name=$1
   shift
-  begin "$name" "$server" serve --listen 127.0.0.1:0 --log error "$@"
+  begin "$name" "$server" serve --listen 127.0.0.1:0 --history none --log error "$@"
   await "$name" 's,.*listening on https*://\([0-9.:]*\)/.*,\1,p'
 }
 

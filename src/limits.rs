@@ -241,9 +241,9 @@ pub const VIEWS_MAX: usize = 256;
 pub const UNACKED_FRAMES_MAX: u32 = 8;
 /// A viewer that owes acknowledgements this long is closed (4008).
 pub const ACK_TIMEOUT: Duration = Duration::from_secs(15);
-/// Messages of its own that wait for one viewer, bytes: [`BACKFILL_BYTES_MAX`], and 8 KiB of
-/// control messages. With one frame in flight, shared and thus not counted, and the kernel's send
-/// buffer below, a frozen viewer stays under 64 KiB.
+/// Messages of its own that wait for one viewer, bytes: one BACKFILL, and 8 KiB of control
+/// messages. With one frame in flight, shared and thus not counted, and the kernel's send buffer
+/// below, a frozen viewer stays under 64 KiB.
 pub const CONTROL_OUT_BYTES_MAX: usize = 24 * KIB;
 /// How far back a viewer of lines may ask: 360 points of 10 s.
 pub const BACKFILL_S_MAX: u32 = 3_600;

@@ -169,11 +169,11 @@ impl Keeper {
         let Some(log) = &mut self.log else { return };
         let released = self.inputs.desk.released.lock();
         if let Some((position, until)) = released.unwrap_or_else(PoisonError::into_inner).take() {
-            log.release(position, until);
+            self.syncer.remove(log.release(position, until));
         }
         if log.must_rotate() {
             match log.rotate() {
-                Ok(old) => old.into_iter().for_each(|file| self.syncer.leave(file)),
+                Ok(files) => self.syncer.leave(files),
                 Err(error) => self.fails(&error),
             }
         }

@@ -97,10 +97,11 @@ impl Log {
         self.file.is_none() || self.segments.back().is_none_or(is_full)
     }
 
-    /// Begins a segment. The old one's file, if any: it must reach the disk before what comes
-    /// after it is called durable.
-    pub fn rotate(&mut self) -> io::Result<Option<File>> {
-        let old = self.file.take();
+    /// Begins a segment. Gives the files that must reach the disk before what comes after is called
+    /// durable: the directory, which has the new name, and the old segment, if there is one. Others
+    /// wait for that: a busy disk takes seconds.
+    pub fn rotate(&mut self) -> io::Result<Vec<File>> {
+        let mut to_sync: Vec<File> = self.file.take().into_iter().collect();
         let number = self.segment().max(self.taken) + 1;
         let path = self.path(number);
         let mut file = OpenOptions::new()
@@ -109,15 +110,14 @@ impl Log {
             .truncate(true)
             .open(&path)?;
         file.write_all(&journal::head(number))?;
-        // The name must be on the disk with what is in the file.
-        File::open(&self.dir)?.sync_all()?;
+        to_sync.push(File::open(&self.dir)?);
         self.segments.push_back(Segment {
             number,
             end: HEAD_BYTES as u32,
             last_minute: i64::MIN,
         });
         self.file = Some(file);
-        Ok(old)
+        Ok(to_sync)
     }
 
     /// Appends whole records. After an error the segment is given up: what of it is not whole is
@@ -146,24 +146,19 @@ impl Log {
         self.file.as_ref().map(File::try_clone).transpose()
     }
 
-    /// The store has all minutes up to `until` that came before `position`: segments that hold
-    /// nothing else go, but never the one at hand.
-    pub fn release(&mut self, position: Position, until: i64) {
+    /// The store has all minutes up to `until` that came before `position`: gives the files of the
+    /// segments that hold nothing else, to be removed; never the one at hand.
+    pub fn release(&mut self, position: Position, until: i64) -> Vec<PathBuf> {
         let is_done = |segment: &Segment| {
             Position::new(segment.number, segment.end) <= position && segment.last_minute <= until
         };
-        while let Some(first) = self.segments.front()
-            && is_done(first)
-            && 1 < self.segments.len()
+        let mut done = Vec::new();
+        while 1 < self.segments.len()
+            && let Some(first) = self.segments.pop_front_if(|first| is_done(first))
         {
-            if let Err(error) = fs::remove_file(self.path(first.number))
-                && error.kind() != io::ErrorKind::NotFound
-            {
-                tracing::warn!(%error, "a segment of the journal could not be removed");
-                return;
-            }
-            self.segments.pop_front();
+            done.push(self.path(first.number));
         }
+        done
     }
 
     pub fn bytes(&self) -> u64 {
@@ -245,7 +240,10 @@ mod tests {
         assert_eq!((found.segments, log.position()), (0, Position::default()));
         assert!(log.must_rotate());
         for segment in 0..3_u32 {
-            assert!(log.rotate().unwrap().is_some() == (0 < segment));
+            assert_eq!(
+                log.rotate().unwrap().len(),
+                if segment == 0 { 1 } else { 2 }
+            );
             log.append(&records(segment..segment + 1), i64::from(segment))
                 .unwrap();
         }
@@ -255,13 +253,22 @@ mod tests {
         assert_eq!((read, found.segments), (vec![0.0, 1.0, 2.0], 3));
         assert_eq!(log.position(), position);
         log.rotate().unwrap();
-        log.release(Position::new(1, 5), 9);
-        log.release(position, -1);
-        assert_eq!(list(&dir).unwrap().len(), 4, "nothing was whole");
-        log.release(position, 0);
-        assert_eq!(list(&dir).unwrap().len(), 3);
-        log.release(log.position(), 2);
-        assert_eq!(list(&dir).unwrap().len(), 1, "the one at hand");
+        assert!(
+            log.release(Position::new(1, 5), 9).is_empty(),
+            "nothing was whole"
+        );
+        assert!(log.release(position, -1).is_empty());
+        let files: Vec<PathBuf> = list(&dir)
+            .unwrap()
+            .into_iter()
+            .map(|(_, path)| path)
+            .collect();
+        assert_eq!(log.release(position, 0), files[..1]);
+        assert_eq!(
+            log.release(log.position(), 2),
+            files[1..3],
+            "not the one at hand"
+        );
         fs::remove_dir_all(&dir).unwrap();
     }
 

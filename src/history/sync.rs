@@ -1,7 +1,8 @@
 //! The thread that waits for the disk, so that nobody else does.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
@@ -13,12 +14,15 @@ use super::durable::{Durable, Marks};
 struct Job {
     files: Vec<File>,
     marks: Marks,
+    removed: Vec<PathBuf>,
 }
 
 pub struct Syncer {
     jobs: Option<SyncSender<Job>>,
     /// Files that were left before the disk had them.
     left: Vec<File>,
+    /// Files that are needed no more.
+    removed: Vec<PathBuf>,
     failed: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -33,14 +37,20 @@ impl Syncer {
         Ok(Self {
             jobs: Some(jobs),
             left: Vec::new(),
+            removed: Vec::new(),
             failed,
             thread: Some(thread),
         })
     }
 
-    /// This file is written no more; what comes after it counts as durable only once it is.
-    pub fn leave(&mut self, file: File) {
-        self.left.push(file);
+    /// These are written no more; what comes after them counts as durable only once they are.
+    pub fn leave(&mut self, mut files: Vec<File>) {
+        self.left.append(&mut files);
+    }
+
+    /// To be removed with the next job: that takes its time too.
+    pub fn remove(&mut self, mut paths: Vec<PathBuf>) {
+        self.removed.append(&mut paths);
     }
 
     /// Brings `file` to the disk, group after group: false when the one before is still under way.
@@ -48,11 +58,17 @@ impl Syncer {
         let mut files = std::mem::take(&mut self.left);
         files.push(file);
         let Some(jobs) = &self.jobs else { return false };
-        match jobs.try_send(Job { files, marks }) {
+        let removed = std::mem::take(&mut self.removed);
+        let job = Job {
+            files,
+            marks,
+            removed,
+        };
+        match jobs.try_send(job) {
             Ok(()) => true,
             Err(TrySendError::Full(mut job) | TrySendError::Disconnected(mut job)) => {
                 job.files.pop();
-                self.left = job.files;
+                (self.left, self.removed) = (job.files, job.removed);
                 false
             }
         }
@@ -69,7 +85,12 @@ impl Syncer {
         let mut files = std::mem::take(&mut self.left);
         files.extend(file);
         if let Some(jobs) = self.jobs.take() {
-            let _ = jobs.send(Job { files, marks });
+            let removed = std::mem::take(&mut self.removed);
+            let _ = jobs.send(Job {
+                files,
+                marks,
+                removed,
+            });
         }
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
@@ -78,12 +99,22 @@ impl Syncer {
 }
 
 fn run(todo: &Receiver<Job>, durable: &Durable, failed: &AtomicBool) {
-    while let Ok(Job { files, marks }) = todo.recv() {
+    while let Ok(job) = todo.recv() {
+        let Job {
+            files,
+            marks,
+            removed,
+        } = job;
         match files.iter().try_for_each(File::sync_data) {
             Ok(()) => durable.publish(marks),
             Err(error) => {
                 tracing::error!(%error, "the disk did not take the journal");
                 failed.store(true, Ordering::Release);
+            }
+        }
+        for path in removed {
+            if let Err(error) = fs::remove_file(&path) {
+                tracing::warn!(%error, path = %path.display(), "the journal keeps a segment");
             }
         }
     }

@@ -128,7 +128,9 @@ impl Writer {
         loop {
             let next = self.desk.recent().next();
             let Some(passed) = next else { break };
-            self.make_room(store);
+            // A day that has no file yet counts: it is newer than those that could go for it.
+            let newest = passed.until.div_euclid(MINUTES_A_DAY);
+            self.make_room(store, newest);
             match store.write(&passed) {
                 Ok(written) => {
                     life.is_failing = false;
@@ -144,7 +146,7 @@ impl Writer {
                 Err(error) if error.is_full() => {
                     self.fails(life.is_failing, &error);
                     life.is_failing = true;
-                    if !self.evict(store) {
+                    if !self.evict(store, newest) {
                         let samples = passed.aggregated();
                         self.counters.drop_samples(Dropped::DiskFull, samples);
                         self.done_with(&passed);
@@ -175,17 +177,16 @@ impl Writer {
     }
 
     /// The oldest days go first when space is short, before anything new is given up.
-    fn make_room(&self, store: &mut Store) {
-        while is_short(&self.dir) && self.evict(store) {}
+    fn make_room(&self, store: &mut Store, newest: i64) {
+        while is_short(&self.dir) && self.evict(store, newest) {}
     }
 
-    /// False: there is nothing to remove but the newest day.
-    fn evict(&self, store: &mut Store) -> bool {
-        let mut days = store.days().map(|(day, _)| day);
-        let (Some(oldest), Some(_)) = (days.next(), days.next()) else {
+    /// False: there is nothing to remove that is older than what is to be written.
+    fn evict(&self, store: &mut Store, newest: i64) -> bool {
+        let oldest = store.days().next().map(|(day, _)| day);
+        let Some(oldest) = oldest.filter(|&oldest| oldest < newest) else {
             return false;
         };
-        drop(days);
         match store.remove(oldest) {
             Ok(samples) => {
                 self.counters.evicted.add(samples);
