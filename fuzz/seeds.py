@@ -115,10 +115,11 @@ def pictures():
         frames = [bytes.fromhex(frame["hex"]) for frame in story["frames"]]
         texts = [struct.pack("<H", len(frame)) + frame for frame in frames]
         yield bytes([kinds.index(story["kind"])]) + b"".join(texts)
-    for name in ["backfill.json", "malformed.json"]:
+    for name in ["backfill.json", "malformed.json", "replay.json"]:
         for story in json.loads((VECTORS / "frames" / name).read_text()):
             text = bytes.fromhex(story["hex"])
-            yield b"\0" + struct.pack("<H", len(text)) + text
+            kind = kinds.index(story.get("kind", "map"))
+            yield bytes([kind]) + struct.pack("<H", len(text)) + text
 
 
 REQUESTS = [

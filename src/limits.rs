@@ -250,6 +250,14 @@ pub const BACKFILL_S_MAX: u32 = 3_600;
 /// One BACKFILL, which is made for one viewer; points are left out evenly until it fits. The wall's
 /// 4 lines of an hour are 4 x 360 x 4 B = 6 KB, 100 lines with names of 40 B have 30 points each.
 pub const BACKFILL_BYTES_MAX: usize = 16 * KIB;
+/// How far back a viewer may rewind, and how fast it comes back: 60 steps of 10 s take 10 s.
+pub const REPLAY_BACK: Duration = Duration::from_secs(48 * 3_600);
+pub const REPLAY_SPEED_MAX: u32 = 60;
+/// Viewers of a node that may be in the past at once; one more is an `err`. A REPLAY frame is made
+/// for one viewer, which holds one at most, the next is asked for once it has gone. It waits in its
+/// view's place, on top of [`CONTROL_OUT_BYTES_MAX`]: of a map of 65,536 hosts it is 2 B a slot,
+/// and 16 x 128 KiB are 2 MiB.
+pub const REPLAYS_MAX: usize = 16;
 /// Messages that may wait for one viewer when another, shared by all, wants to join them.
 pub const SHARED_WAITING_MAX: usize = 16;
 /// Skips in [`LATE_WINDOW`] after which a view's rate is halved for a viewer.
@@ -329,6 +337,11 @@ pub const HISTORY_REMOTE_TIMEOUT: Duration = Duration::from_secs(2);
 pub const HISTORY_REMOTE_REST: Duration = Duration::from_secs(10);
 /// What one question may take of the reader; past it 503, so that the next gets its turn.
 pub const HISTORY_QUESTION_TIMEOUT: Duration = Duration::from_secs(5);
+/// Minutes of a metric by host that the reader keeps between two questions of a replay, so that 60x
+/// reads a minute once and not six times: one for each replay, 16 x 65,536 x 6 steps x 8 B = 50 MB.
+pub const PICTURE_MINUTES_MAX: usize = REPLAYS_MAX;
+/// They are let go once nobody asked for a picture this long.
+pub const PICTURE_REST: Duration = Duration::from_secs(60);
 /// Free bytes of the disk below which the oldest day makes room, and a share of the whole disk: the
 /// lesser of the two, so that a small disk is not full from the start.
 pub const HISTORY_FREE_BYTES: u64 = 256 * MIB as u64;
@@ -510,6 +523,10 @@ const _: () = assert!(
 const _: () = assert!(
     BACKFILL_BYTES_MAX + 8 * KIB <= CONTROL_OUT_BYTES_MAX,
     "a BACKFILL on its way leaves room for control messages"
+);
+const _: () = assert!(
+    10_000 / REPLAY_SPEED_MAX >= 100,
+    "the fastest replay has ten steps of 10 s a second, or fewer"
 );
 const _: () = assert!(HOSTS_MAX < u32::MAX as usize && LINES_MAX < u16::MAX as usize);
 const _: () = assert!(

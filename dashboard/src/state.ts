@@ -1,6 +1,7 @@
 // What the chrome shows, in one store. Canvases do not read from here: they have the pictures.
 
 import { useEffect, useState } from "preact/hooks";
+import type { Replaying } from "./live/session";
 import type { Status } from "./live/status";
 import type { TopRow } from "./live/top";
 
@@ -67,6 +68,8 @@ export interface State {
   readonly hosts: number;
   readonly problem: string | null;
   readonly paused: boolean;
+  /** Where in the past the map and the ranking are; null: in the present. */
+  readonly replay: Replaying | null;
   /** The node wants tokens. */
   readonly tokens: boolean;
   readonly wish: Wish;
@@ -141,6 +144,7 @@ export function initialState(wish: Wish): State {
     hosts: 0,
     problem: null,
     paused: false,
+    replay: null,
     tokens: false,
     wish,
   };

@@ -13,8 +13,10 @@ class FakeSocket implements Socket {
   onclose: ((event: { code: number; reason: string }) => void) | null = null;
   closed = false;
 
-  send(): void {
-    return;
+  readonly sent: { readonly op: string; readonly speed?: number }[] = [];
+
+  send(text: string): void {
+    this.sent.push(JSON.parse(text));
   }
 
   close(): void {
@@ -173,6 +175,30 @@ describe("a connection that was open", () => {
       expect(rig.text).toBe("No access");
       await rig.isQuiet();
     }
+  });
+});
+
+describe("a replay", () => {
+  it("is asked for, named as one, and over when the node says so", () => {
+    const rig = new Rig().welcome();
+    rig.wall.rewind(HOURS_MS, 60);
+    expect(rig.socket.sent.at(-1)).toMatchObject({ op: "replay", speed: 60 });
+    expect(rig.wall.store.get().replay).toBe(null);
+    rig.socket.says({ op: "replay", from: 5_000, speed: 60 });
+    expect(rig.wall.store.get().replay).toEqual({ timeMs: 5_000, speed: 60 });
+    rig.wall.goLive();
+    expect(rig.socket.sent.at(-1)).toEqual({ op: "live" });
+    rig.socket.says({ op: "live" });
+    expect(rig.wall.store.get().replay).toBe(null);
+  });
+
+  it("says why there is none", () => {
+    const rig = new Rig().welcome();
+    rig.wall.rewind(HOURS_MS, 60);
+    rig.socket.says({ op: "err", id: null, code: "bad_message", message: "no history" });
+    expect(rig.wall.store.get().problem).toBe("No replay: no history");
+    rig.wall.rewind(HOURS_MS, 60);
+    expect(rig.wall.store.get().replay).toBe(null);
   });
 });
 

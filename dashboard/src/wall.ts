@@ -6,6 +6,7 @@ import { Connection } from "./live/connection";
 import type { Outside, Phase } from "./live/connection";
 import { Hosts } from "./live/hosts";
 import type { ServerMessage, Welcome } from "./live/messages";
+import type { Replaying } from "./live/session";
 import { Session } from "./live/session";
 import { describe } from "./live/status";
 import { TOP_SHOWN, TopOrder } from "./live/top";
@@ -77,6 +78,11 @@ export class Wall {
         this.#feed?.told(backfill);
         this.#request("lines");
       },
+      replay: (replay) => this.#replayChanged(replay),
+      refused: (why) => {
+        this.#notice = `No replay: ${why}`;
+        this.#tick();
+      },
     });
     this.#connection = new Connection(outside, {
       phase: (phase) => this.#phase(phase),
@@ -122,6 +128,16 @@ export class Wall {
     this.#connection.setPaused(paused);
     this.store.set({ paused });
     this.#tick();
+  }
+
+  /** Shows the map and the ranking as they were that long ago, and from there on. */
+  rewind(backMs: number, speed: number): void {
+    this.#notice = null;
+    this.#session.rewind(backMs, speed);
+  }
+
+  goLive(): void {
+    this.#session.goLive();
   }
 
   retryNow(): void {
@@ -286,6 +302,13 @@ export class Wall {
     this.store.set({ drawer: { host: drawer.host, ...change } });
   }
 
+  #replayChanged(replay: Replaying | null): void {
+    // Who was at the top then is not who is now.
+    if ((replay === null) !== (this.store.get().replay === null)) this.topOrder.clear();
+    this.store.set({ replay });
+    this.#tick();
+  }
+
   #hostsChanged(): void {
     const keys = tagKeys(this.hosts.bySlot);
     const same = keys.join("\n") === this.store.get().tagKeys.join("\n");
@@ -391,9 +414,11 @@ export class Wall {
       paintAgeMs: this.#paintAgeMs ?? this.#ageMs(),
       intervalMs: this.#session.intervalMs(map ? "map" : "stats"),
       whole: map?.whole ?? true,
+      replay: this.#session.replay !== null,
       obstacle: this.#obstacle,
     });
-    const asOfMs = status.grey && this.#session.newestFrameMs ? this.#session.newestFrameMs : null;
+    const shownMs = this.#session.replay?.timeMs ?? this.#session.newestFrameMs;
+    const asOfMs = status.grey && shownMs ? shownMs : null;
     const problem = this.#notice ?? this.hosts.problem ?? this.#session.errorOf("map");
     const before = this.store.get();
     const same = JSON.stringify(status) === JSON.stringify(before.status);

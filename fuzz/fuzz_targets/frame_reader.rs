@@ -153,6 +153,18 @@ fn look_back(frame: &FrameView<'_>) {
     }
 }
 
+/// What is read of a replay fits its kind, and is no base for any DELTA.
+fn rewind(kind: &str, frame: &FrameView<'_>) {
+    let mut picture = Picture::new(kind, VIEW).unwrap();
+    let before = format!("{picture:?}");
+    if picture.rewind(frame) {
+        assert!(frame.header.frame_type == 4 && picture.stale);
+    } else if frame.header.frame_type != 4 {
+        assert_eq!(format!("{picture:?}"), before);
+    }
+    assert!(cells(&picture.body) <= READER_CELLS_MAX);
+}
+
 fn kind(body: &Body) -> &'static str {
     KINDS[match body {
         Body::Map { .. } => 0,
@@ -178,6 +190,7 @@ fuzz_target!(|data: &[u8]| {
         if let Some(frame) = &parsed {
             show(&mut picture, frame);
             look_back(frame);
+            rewind(kind, frame);
         }
         rest = &after[length..];
     }

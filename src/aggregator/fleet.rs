@@ -308,6 +308,9 @@ impl Fleet {
             wall_ms: stamp.time_ms,
         };
         let content = self.content(&view.watched.view, now);
+        if let Content::Map(map) = &*content {
+            view.watched.set_scale([map.lo, map.hi]);
+        }
         Some(
             view.encoder
                 .encode(&content, stamp, &self.live.hosts, wants_key),

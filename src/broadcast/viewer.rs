@@ -51,6 +51,7 @@ struct State {
     closing: bool,
     /// The socket took something, or nothing waited.
     progress_ms: u64,
+    replay: Option<replay::Replay>,
     waker: Option<Waker>,
 }
 
@@ -72,6 +73,8 @@ struct Subscription {
     lowered: bool,
     /// How much of its past is still wished for.
     backfill_s: u32,
+    /// Of which time its last REPLAY frame was.
+    replayed_ms: i64,
 }
 
 /// Why a subscription was not made.
@@ -80,6 +83,7 @@ pub enum Refusal {
     DuplicateId,
     TooManyViews,
     NodeFull,
+    TooManyReplays,
     UnknownId,
 }
 
@@ -111,6 +115,7 @@ impl Viewer {
             hosts_missed: false,
             closing: false,
             progress_ms: now_ms,
+            replay: None,
             waker: None,
         };
         Self {
@@ -200,7 +205,10 @@ impl Viewer {
 
     pub fn pause(&self, paused: bool, now_ms: u64) {
         let state = &mut *self.state.borrow_mut();
-        state.paused = paused;
+        let was_paused = std::mem::replace(&mut state.paused, paused);
+        if let Some(replay) = state.replay.as_mut().filter(|_| paused != was_paused) {
+            replay.pause(paused, now_ms);
+        }
         if !paused {
             for subscription in &mut state.subscriptions {
                 // Nothing was owed meanwhile.
@@ -297,6 +305,9 @@ impl Viewer {
         let mut slower = Delivered::default();
         if !state.paused {
             for index in 0..state.subscriptions.len() {
+                if state.replay.is_some() && state.subscriptions[index].is_replayed() {
+                    continue;
+                }
                 let view = state.subscriptions[index].watched.number;
                 if let Some(&frame) = at.get(&view) {
                     self.give(state, index, &tick.frames[frame], now_ms);
@@ -307,11 +318,14 @@ impl Viewer {
         slower.broken = self.flush_state(state, now_ms).is_err();
         if state.outbox.is_empty() {
             // Only a viewer that could take a KEY asks for one: a stuck one costs no encoding.
-            state
-                .subscriptions
-                .iter()
-                .for_each(Subscription::ask_if_lost);
-        } else if let Some(waker) = &state.waker {
+            let rests = |s: &Subscription| state.replay.is_some() && s.is_replayed();
+            let awake = state.subscriptions.iter().filter(|s| !rests(s));
+            awake.for_each(Subscription::ask_if_lost);
+        }
+        let is_due = !state.paused && state.replay.as_ref().is_some_and(|r| r.is_due(now_ms));
+        if (is_due || !state.outbox.is_empty())
+            && let Some(waker) = &state.waker
+        {
             waker.wake_by_ref();
         }
         slower
@@ -465,6 +479,7 @@ impl Subscription {
             begun: false,
             lowered: false,
             backfill_s: 0,
+            replayed_ms: i64::MIN,
         }
     }
 
@@ -527,5 +542,6 @@ fn position(subscriptions: &[Subscription], id: u32) -> Result<usize, Refusal> {
         .ok_or(Refusal::UnknownId)
 }
 
+pub mod replay;
 #[cfg(test)]
 mod tests;

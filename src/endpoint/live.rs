@@ -9,7 +9,7 @@ use crate::auth::{self, Grant};
 use crate::broadcast::viewer::{Dialect, Refusal, Viewer};
 use crate::connection::head::Request;
 use crate::connection::websocket;
-use crate::endpoint::Context;
+use crate::endpoint::{Context, rewind};
 use crate::frame::view::{Format, Hz, View, backfill_s};
 use crate::frame::views::Watched;
 use crate::frame::websocket::text_frame;
@@ -108,7 +108,7 @@ pub fn bye(spread: u64) -> Bytes {
     )
 }
 
-fn say(context: &Context, viewer: &Viewer, message: &Value) -> Result<(), Reason> {
+pub(super) fn say(context: &Context, viewer: &Viewer, message: &Value) -> Result<(), Reason> {
     let bytes = text_frame(message.to_string().as_bytes());
     viewer.say(bytes, context.coarse.get().mono_ms)
 }
@@ -131,6 +131,8 @@ pub fn hear(context: &Context, viewer: &Viewer, text: &str) -> Result<(), Reason
             viewer.pause(op == "pause", context.coarse.get().mono_ms);
             Ok(())
         }
+        (Some("replay"), _) => rewind::begin(context, viewer, &message)?,
+        (Some("live"), _) => rewind::end(context, viewer).map(Ok)?,
         (Some("ack"), _) => acknowledge(context, viewer, message.get("frames")),
         (Some("sub" | "unsub" | "resync" | "rate"), None) => Err((
             "bad_message",
@@ -149,7 +151,7 @@ pub fn hear(context: &Context, viewer: &Viewer, text: &str) -> Result<(), Reason
     }
 }
 
-type Told = Result<(), (&'static str, String)>;
+pub(super) type Told = Result<(), (&'static str, String)>;
 
 fn say_error(
     context: &Context,
@@ -230,11 +232,12 @@ fn acknowledge(context: &Context, viewer: &Viewer, frames: Option<&Value>) -> To
     Ok(())
 }
 
-fn explain(refusal: Refusal) -> (&'static str, String) {
+pub(super) fn explain(refusal: Refusal) -> (&'static str, String) {
     let (code, text) = match refusal {
         Refusal::DuplicateId => ("duplicate_id", "this id has a view already"),
         Refusal::TooManyViews => ("limit", "a viewer may hold 16 views"),
         Refusal::NodeFull => ("limit", "this node may hold 256 distinct views"),
+        Refusal::TooManyReplays => ("limit", "this node may have 16 viewers in the past"),
         Refusal::UnknownId => ("unknown_id", "no view has this id"),
     };
     (code, text.to_owned())

@@ -11,6 +11,7 @@ pub mod login;
 pub mod ops;
 pub mod past;
 pub mod query;
+pub mod rewind;
 
 use std::cell::{Cell, RefCell};
 use std::sync::atomic::AtomicBool;

@@ -154,4 +154,4 @@ fn named(exprs: &[Expr], lines: Vec<lines::PastLine>) -> Vec<PastLine> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

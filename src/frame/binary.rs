@@ -15,6 +15,7 @@ pub mod frame_type {
     pub const KEY: u8 = 1;
     pub const DELTA: u8 = 2;
     pub const BACKFILL: u8 = 3;
+    pub const REPLAY: u8 = 4;
 }
 
 pub mod encoding {
@@ -103,7 +104,7 @@ impl Payload {
         });
     }
 
-    fn stats(&mut self, column: u16, values: &[f64]) {
+    pub(super) fn stats(&mut self, column: u16, values: &[f64]) {
         let count = values.len() as u32;
         self.section(encoding::STATS, dtype::F64, column, count, 0, |out| {
             for value in values {
@@ -304,7 +305,7 @@ fn encode_lines(
     encoded
 }
 
-fn write_top(top: &Top, out: &mut Payload) {
+pub(super) fn write_top(top: &Top, out: &mut Payload) {
     let count = top.rows.len() as u32;
     out.section(encoding::TOP, dtype::F64, 0, count, 0, |out| {
         for (slot, _) in &top.rows {
@@ -317,7 +318,7 @@ fn write_top(top: &Top, out: &mut Payload) {
     });
 }
 
-fn take_states(map: &Map, out: &mut Vec<u8>) {
+pub(super) fn take_states(map: &Map, out: &mut Vec<u8>) {
     out.clear();
     out.extend(map.states.iter().map(|state| *state as u8));
 }
@@ -326,7 +327,7 @@ fn take_states(map: &Map, out: &mut Vec<u8>) {
 /// loop becomes vector code on any x86-64: there is no `floor` below SSE 4.1, and a checked
 /// conversion to an integer is scalar. Adding 2^52 leaves a sum's whole part in its lowest bits,
 /// rounded to nearest, which is corrected to downwards.
-fn quantise(values: &[f64], [lo, hi]: [f64; 2], out: &mut Vec<u8>) {
+pub(super) fn quantise(values: &[f64], [lo, hi]: [f64; 2], out: &mut Vec<u8>) {
     const SHIFT: f64 = (1_u64 << 52) as f64;
     let span = if hi > lo { hi - lo } else { 1.0 };
     out.clear();
@@ -359,6 +360,6 @@ fn quantise(values: &[f64], [lo, hi]: [f64; 2], out: &mut Vec<u8>) {
 }
 
 /// One NaN for all, so that equal contents are equal bytes.
-fn canonical(value: f64) -> f64 {
+pub(super) fn canonical(value: f64) -> f64 {
     if value.is_nan() { f64::NAN } else { value }
 }

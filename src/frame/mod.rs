@@ -11,6 +11,7 @@ pub mod filter;
 pub mod json;
 pub mod query;
 pub mod reader;
+pub mod replay;
 pub mod view;
 pub mod views;
 pub mod websocket;

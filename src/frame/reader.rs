@@ -371,6 +371,18 @@ impl Picture {
         self.stale = false;
         Outcome::Applied
     }
+
+    /// Shows a REPLAY frame, which has no place in the sequence: no DELTA follows it. False:
+    /// another frame, or one that does not fit the view.
+    pub fn rewind(&mut self, frame: &FrameView<'_>) -> bool {
+        let header = frame.header;
+        if header.view != self.view || header.frame_type != frame_type::REPLAY {
+            return false;
+        }
+        self.stale = true;
+        self.header = Some(header);
+        self.body.apply(frame, true).is_some()
+    }
 }
 
 impl Body {

@@ -1,11 +1,11 @@
 //! The views someone watches: what the cores asked for and the aggregator encodes.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::view::View;
-use crate::limits::VIEWS_MAX;
+use crate::limits::{REPLAYS_MAX, VIEWS_MAX};
 
 /// Shared by cores and aggregator. The lock is taken on subscribe and unsubscribe, and by the
 /// aggregator at the tick after one.
@@ -14,6 +14,8 @@ pub struct Views {
     /// Grows with each change of the set. Written under the lock; its release pairs with the
     /// acquire in [`Views::refresh`].
     version: AtomicU64,
+    /// Viewers that are in the past. A count and nothing else: its order means nothing.
+    replays: AtomicUsize,
 }
 
 /// Invariant: at most [`VIEWS_MAX`] entries, each with one watcher or more.
@@ -33,6 +35,17 @@ pub struct Watched {
     pub number: u32,
     pub view: View,
     wants_key: AtomicBool,
+    /// Of a map: the ends of its scale, so that the past is seen in the colours of the present.
+    scale: Mutex<Option<[f64; 2]>>,
+}
+
+/// Leave to be in the past, given back when dropped.
+pub struct Seat(Arc<Views>);
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.0.replays.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
@@ -46,6 +59,16 @@ impl Watched {
         self.wants_key.store(true, Ordering::Release);
     }
 
+    /// `[lo, hi]` of a map's newest frame; None before the first.
+    pub fn scale(&self) -> Option<[f64; 2]> {
+        *self.scale.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// For the aggregator, once a frame.
+    pub fn set_scale(&self, scale: [f64; 2]) {
+        *self.scale.lock().unwrap_or_else(PoisonError::into_inner) = Some(scale);
+    }
+
     /// For the aggregator, right before it encodes.
     pub fn take_key_wish(&self) -> bool {
         self.wants_key.load(Ordering::Relaxed) && self.wants_key.swap(false, Ordering::Acquire)
@@ -57,6 +80,7 @@ impl Views {
         Arc::new(Views {
             registry: Mutex::default(),
             version: AtomicU64::new(0),
+            replays: AtomicUsize::new(0),
         })
     }
 
@@ -76,6 +100,7 @@ impl Views {
             number: registry.last_number,
             view: view.clone(),
             wants_key: AtomicBool::new(true),
+            scale: Mutex::default(),
         });
         let entry = Entry {
             watched: watched.clone(),
@@ -99,6 +124,15 @@ impl Views {
             registry.entries.remove(&watched.view);
             self.version.fetch_add(1, Ordering::Release);
         }
+    }
+
+    /// A seat in the past; None when [`REPLAYS_MAX`] are taken.
+    pub fn seat(self: &Arc<Self>) -> Option<Seat> {
+        let more = |taken| (taken < REPLAYS_MAX).then_some(taken + 1);
+        let taken = self
+            .replays
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+        taken.ok().map(|_| Seat(Arc::clone(self)))
     }
 
     /// All views by number, if the set changed since `seen` (0 at first).

@@ -22,6 +22,7 @@ pub mod log;
 pub mod mysql;
 pub mod names;
 pub mod node;
+pub mod picture;
 pub mod question;
 pub mod reader;
 pub mod recent;

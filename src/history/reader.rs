@@ -3,13 +3,14 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::mpsc::Receiver;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use super::keeper::Desk;
 use super::lines::{self, Lines, PastLine};
+use super::picture::{self, Picture, Pictures};
 use super::question::{Question, say_fleet, say_host};
 use super::recent::Found;
 use super::remote::Remote;
@@ -17,7 +18,7 @@ use super::shelf::{ReadError, Shelf};
 use super::steps::{FleetStep, Grid, Range, Step};
 use super::{FLEET_STEP_MS, metric_key, series_key, writer};
 use crate::catalog::name;
-use crate::limits::HISTORY_POINTS_ANSWERED_MAX;
+use crate::limits::{HISTORY_POINTS_ANSWERED_MAX, PICTURE_REST};
 use crate::observe::History as Counters;
 
 /// A question that waits. Whoever asked may go away.
@@ -29,6 +30,10 @@ pub enum Asked {
     Lines {
         question: Lines,
         reply: lines::Reply,
+    },
+    Picture {
+        question: Picture,
+        reply: picture::Reply,
     },
 }
 
@@ -51,13 +56,22 @@ pub struct Reader {
     pub counters: Arc<Counters>,
     /// The database that other nodes write to as well.
     pub remote: Option<Remote>,
+    pub pictures: Pictures,
 }
 
 impl Reader {
     /// The thread's whole life; over when nobody can ask any more.
     pub fn run(mut self) {
         writer::yield_to_others();
-        while let Ok(asked) = self.asked.recv() {
+        loop {
+            let asked = match self.asked.recv_timeout(PICTURE_REST) {
+                Ok(asked) => asked,
+                Err(RecvTimeoutError::Timeout) => {
+                    self.pictures.rest();
+                    continue;
+                }
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
             match asked {
                 Asked::Query { question, reply } if !reply.is_closed() => {
                     let answer = self.answer(&question);
@@ -72,8 +86,14 @@ impl Reader {
                     let answer = self.count(answer);
                     let _ = reply.send(answer.ok().flatten());
                 }
+                Asked::Picture { question, reply } if !reply.is_closed() => {
+                    let answer = self.pictures.answer(&question, &self.desk, &self.dir);
+                    let answer = self.count(answer);
+                    let _ = reply.send(answer.ok());
+                }
                 _ => {}
             }
+            self.pictures.rest();
         }
     }
 
@@ -211,7 +231,7 @@ impl Reader {
         let known = {
             let recent = self.desk.recent();
             let span = (range.from_ms, range.to_ms);
-            recent.each_last(metric, span, FLEET_STEP_MS, |step, point| {
+            recent.each_last(metric, span, FLEET_STEP_MS, |_, step, point| {
                 found.push((step, point));
             });
             recent.knows(|name| name.metric_key == metric)

@@ -208,23 +208,24 @@ impl Recent {
         metric_key: i64,
         (from_ms, to_ms): (i64, i64),
         step_ms: i64,
-        mut each: impl FnMut(i64, Found),
+        mut each: impl FnMut(&Arc<SeriesName>, i64, Found),
     ) {
         let within = super::minute_of(from_ms).0..=super::minute_of(to_ms).0;
         let steps = (MINUTE_MS / step_ms) as usize;
         let mut lasts: Vec<Option<(u16, f64)>> = Vec::new();
         let mut scan = |minutes: &BTreeMap<i64, Minute>, names: &[Arc<SeriesName>], after| {
             // A place for each series of the metric: a scan of millions must not hash.
-            let mut count = 0;
-            let place = |name: &Arc<SeriesName>| {
-                let is_sought = name.metric_key == metric_key;
-                count += usize::from(is_sought);
-                if is_sought { count - 1 } else { usize::MAX }
-            };
-            let places: Vec<usize> = names.iter().map(place).collect();
+            let mut sought = Vec::new();
+            let mut places = vec![usize::MAX; names.len()];
+            for (name, place) in names.iter().zip(&mut places) {
+                if name.metric_key == metric_key {
+                    *place = sought.len();
+                    sought.push(name);
+                }
+            }
             for (&minute, points) in minutes.range(within.clone()) {
                 lasts.clear();
-                lasts.resize(count * steps, None);
+                lasts.resize(sought.len() * steps, None);
                 for (at, &index) in points.series.iter().enumerate() {
                     let place = places[index as usize];
                     if place == usize::MAX {
@@ -237,17 +238,18 @@ impl Recent {
                         *last = Some((offset_ms, points.values[at]));
                     }
                 }
-                for &(offset_ms, value) in lasts.iter().flatten() {
+                for (at, last) in lasts.iter().enumerate() {
+                    let Some((offset_ms, value)) = *last else {
+                        continue;
+                    };
                     let time_ms = minute * MINUTE_MS + i64::from(offset_ms);
                     if (from_ms..to_ms).contains(&time_ms) {
-                        each(
-                            time_ms.div_euclid(step_ms),
-                            Found {
-                                time_ms,
-                                value,
-                                after,
-                            },
-                        );
+                        let found = Found {
+                            time_ms,
+                            value,
+                            after,
+                        };
+                        each(sought[at / steps], time_ms.div_euclid(step_ms), found);
                     }
                 }
             }

@@ -17,6 +17,7 @@ use super::keeper::{self, Desk, Keeper};
 use super::log::Log;
 use super::mysql::Target;
 use super::node;
+use super::picture::Pictures;
 use super::reader::{Asked, Reader};
 use super::recent::Recent;
 use super::remote::Remote;
@@ -224,6 +225,7 @@ impl Threads {
                 Some(opened.give_to(&desk))
             }
         };
+        let pictures = Pictures::new(Arc::clone(&catalog));
         let inputs = keeper::Inputs {
             ring,
             durable,
@@ -257,6 +259,7 @@ impl Threads {
             desk,
             dir: plan.dir,
             counters,
+            pictures,
         };
         let threads = vec![
             spawn("history-keeper", || keeper.run()).map_err(io)?,

@@ -162,6 +162,32 @@ impl Shelf {
         Ok(())
     }
 
+    /// Calls for each host's row of a metric in one minute, with the host's name.
+    pub fn each_host(
+        &self,
+        metric: i64,
+        minute: i64,
+        mut each: impl FnMut(&str, &Row),
+    ) -> Result<(), ReadError> {
+        let Some(day) = self.days.get(&minute.div_euclid(MINUTES_A_DAY)) else {
+            return Ok(());
+        };
+        let wrong = |source| sqlite::sqlite_error(&day.path, source);
+        let mut select = day.connection.prepare_cached(HOSTS).map_err(wrong)?;
+        let mut rows = select.query([minute, metric]).map_err(wrong)?;
+        let mut count = 0_u32;
+        while let Some(row) = rows.next().map_err(wrong)? {
+            let read = sqlite::read_row(row).map_err(wrong)?;
+            let host = row.get_ref(8).map_err(wrong)?;
+            each(host.as_str().unwrap_or_default(), &read);
+            count += 1;
+            if count.is_multiple_of(1_024) && self.until < Instant::now() {
+                return Err(ReadError::TooLong);
+            }
+        }
+        Ok(())
+    }
+
     /// Adds a metric over the fleet to steps; `besides` are hosts of others in ten seconds.
     pub fn sum_up_fleet(
         &self,
@@ -226,6 +252,11 @@ impl Shelf {
     }
 }
 
+/// A metric's series first: a minute has the rows of all metrics.
+const HOSTS: &str = "SELECT m.minute, m.series, m.count, m.sum, m.min, m.max, m.last, m.points,
+         s.host
+     FROM series s CROSS JOIN minutes m ON m.series = s.key AND m.minute = ?1
+     WHERE s.metric = ?2";
 const FLEET_STEPS: &str = "SELECT step, metric, hosts, sum, min, max, spread, hosts FROM fleet
      WHERE metric = ?1 AND step >= ?2 AND step <= ?3";
 const FLEET_HOURS: &str = "SELECT hour, metric, count, sum, min, max, spread, hosts FROM fleet

@@ -16,6 +16,7 @@ use crate::endpoint::history::{self, Wait};
 use crate::endpoint::ingest::Acknowledged;
 use crate::endpoint::live;
 use crate::endpoint::past::Past;
+use crate::endpoint::rewind::Rewind;
 use crate::frame::websocket::append_text;
 use crate::limits::{
     CLOSE_TIMEOUT, DURABLE_ACKS_MAX, INGEST_MESSAGE_BYTES_MAX, MESSAGE_TIMEOUT, PING_INTERVAL,
@@ -325,6 +326,7 @@ pub(super) async fn live<W: Wire>(
         socket: Socket::new(Bounds::new(VIEWER_MESSAGE_BYTES_MAX)),
         viewer: viewer.clone(),
         past: Past::default(),
+        rewind: Rewind::default(),
         heard_ms: core.now_ms(),
         over: false,
     };
@@ -361,6 +363,7 @@ struct ViewerDriver {
     socket: Socket,
     viewer: Rc<Viewer>,
     past: Past,
+    rewind: Rewind,
     heard_ms: u64,
     over: bool,
 }
@@ -386,7 +389,7 @@ impl ViewerDriver {
                     Poll::Ready(_) => return Poll::Ready(()),
                 }
             }
-            match self.past.poll(cx, &core.context, &self.viewer) {
+            match self.ask_history(cx, core) {
                 Ok(true) => continue,
                 Ok(false) => {}
                 Err(_) => return Poll::Ready(()),
@@ -406,6 +409,12 @@ impl ViewerDriver {
                 _ => return Poll::Ready(()),
             }
         }
+    }
+
+    /// True: something was said.
+    fn ask_history(&mut self, cx: &mut Waiting<'_>, core: &Core) -> Result<bool, Reason> {
+        let (context, viewer) = (&core.context, &*self.viewer);
+        Ok(self.past.poll(cx, context, viewer)? || self.rewind.poll(cx, context, viewer)?)
     }
 
     fn hear(&mut self, core: &Core, dog: &Watchdog, input: &[u8]) {

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use serde_json::{Value, json};
 use tidewall::frame::backfill::Backfill;
-use tidewall::frame::reader;
+use tidewall::frame::reader::{self, Body, Outcome, Picture};
 use tungstenite::Message;
 
 use crate::history::{Scratch, now_ms};
@@ -145,4 +145,60 @@ fn a_node_without_history_has_lines_all_the_same() {
         error["message"],
         "`backfill_s` must be a whole number from 0 to 3600"
     );
+}
+
+/// The wall rewound: each step of history once, no live map among them, and then the present.
+#[test]
+fn a_replay_shows_each_step_and_ends_in_the_present() {
+    let scratch = Scratch::new("replay");
+    let node = scratch.start();
+    eventually("the begin of a step", || {
+        (1_000..7_000).contains(&now_ms().rem_euclid(STEP_MS))
+    });
+    send(&node, 0..40);
+    let mut live = node.live(Some("tidewall.v1"));
+    live.say(r#"{"op":"sub","id":1,"view":{"kind":"map","metric":"cpu"}}"#);
+    let number = live.next_op("schema")["view"].clone();
+    let from = now_ms() - 120_000;
+    live.say(&json!({"op": "replay", "from": from, "speed": 60}).to_string());
+    live.next_op("replay");
+    let mut picture =
+        Picture::new("map", u32::try_from(number.as_u64().unwrap()).unwrap()).unwrap();
+    let mut steps = Vec::new();
+    loop {
+        match live.next() {
+            Message::Binary(bytes) => {
+                let frame = reader::parse(&bytes).unwrap();
+                assert!(picture.rewind(&frame), "{:?}", frame.header);
+                steps.push(frame.header.time_ms as i64 / STEP_MS);
+                let Body::Map { values, states, .. } = &picture.body else {
+                    panic!("not a map");
+                };
+                assert_eq!((values.len(), &states[..]), (3, &[1, 1, 1][..]));
+                // 0 to 59, 118 and 177 in steps of 252 from 0 to 200.
+                let step = (frame.header.time_ms as i64 / STEP_MS - 1) % 60;
+                let [lo, hi] = [0.0, 200.0];
+                for (host, byte) in (1..=HOSTS).zip(values) {
+                    let place = ((host * step) as f64 - lo) * 252.0 / (hi - lo);
+                    assert_eq!(f64::from(*byte), (place + 0.5).floor(), "{host} at {step}");
+                }
+            }
+            Message::Text(text) if text.contains(r#""op":"live""#) => break,
+            _ => {}
+        }
+    }
+    assert!((9..=13).contains(&steps.len()), "{steps:?}");
+    assert!(steps.windows(2).all(|pair| pair[0] < pair[1]), "{steps:?}");
+    loop {
+        if let Message::Binary(bytes) = live.next() {
+            let frame = reader::parse(&bytes).unwrap();
+            assert_eq!(picture.apply(&frame), Outcome::Applied);
+            assert_eq!(frame.header.frame_type, 1);
+            break;
+        }
+    }
+    let nobody = Node::start(&[]);
+    let mut live = nobody.live(Some("tidewall.v1"));
+    live.say(&json!({"op": "replay", "from": from, "speed": 60}).to_string());
+    assert_eq!(live.next_op("err")["message"], "this node keeps no history");
 }

@@ -40,7 +40,17 @@ export interface Bye {
   readonly code: number;
   readonly retry_ms: number;
 }
-export type ServerMessage = Welcome | HostsAt | HostsPatch | Schema | Err | Bye;
+/** The map and the ranking are in the past from now on. */
+export interface Replay {
+  readonly op: "replay";
+  readonly from: number;
+  readonly speed: number;
+}
+/** They are in the present again. */
+export interface Live {
+  readonly op: "live";
+}
+export type ServerMessage = Welcome | HostsAt | HostsPatch | Schema | Err | Bye | Replay | Live;
 
 export interface LinesRequest {
   readonly kind: "lines";
@@ -62,10 +72,12 @@ export type ClientMessage =
   | { readonly op: "unsub"; readonly id: number }
   | { readonly op: "ack"; readonly frames: readonly (readonly [id: number, seq: number])[] }
   | { readonly op: "resync"; readonly id: number }
+  | Replay
+  | Live
   | { readonly op: "pause" }
   | { readonly op: "play" };
 
-const OPS = new Set(["welcome", "hosts", "hosts_patch", "schema", "err", "bye"]);
+const OPS = new Set(["welcome", "hosts", "hosts_patch", "schema", "err", "bye", "replay", "live"]);
 
 /** null: not JSON, or an `op` of a newer server, which old clients ignore. */
 export function parseMessage(text: string): ServerMessage | null {

@@ -5,6 +5,7 @@ import type { Kind } from "../wire/picture";
 import type { Connection } from "./connection";
 import { Hosts } from "./hosts";
 import type { ClientMessage, Welcome } from "./messages";
+import type { Replaying } from "./session";
 import { Session } from "./session";
 
 const MAP = { kind: "map", metric: "cpu", hz: 10 } as const;
@@ -33,6 +34,14 @@ function frame(view: number, seq: number, base: number, timeMs = T0): ArrayBuffe
     data.setUint32(HEADER_BYTES + 8, 1, true);
     data.setUint8(HEADER_BYTES + SECTION_BYTES, 42);
   }
+  return buffer;
+}
+
+/** One host's map of that time. */
+function past(view: number, timeMs: number, value: number): ArrayBuffer {
+  const buffer = frame(view, 0, 0, timeMs);
+  new DataView(buffer).setUint8(3, 4);
+  new DataView(buffer).setUint8(HEADER_BYTES + SECTION_BYTES, value);
   return buffer;
 }
 
@@ -68,6 +77,8 @@ describe("session", () => {
   let session: Session;
   let hosts: Hosts;
   let told: Backfill[];
+  let replays: (Replaying | null)[];
+  let refusals: string[];
 
   beforeEach(() => {
     sent = [];
@@ -77,9 +88,13 @@ describe("session", () => {
       () => undefined,
     );
     told = [];
+    replays = [];
+    refusals = [];
     session = new Session(hosts, {
       picture: (kind) => shown.push(kind),
       backfill: (backfill) => told.push(backfill),
+      replay: (replay) => replays.push(replay),
+      refused: (why) => refusals.push(why),
     });
     const send = (message: ClientMessage): boolean => sent.push(message) > 0;
     session.connection = { send } as unknown as Connection;
@@ -215,6 +230,59 @@ describe("session", () => {
     session.binary(frame(7, 7, 0));
     session.acknowledge();
     expect(sent).toEqual([{ op: "ack", frames: [[2, 7]] }]);
+  });
+
+  it("shows the past and nothing else of a map until the node says that it is over", () => {
+    subscribed();
+    session.binary(frame(7, 1, 0));
+    session.rewind(60_000, 10);
+    session.binary(past(7, T0 - 1, 1));
+    session.binary(frame(7, 2, 1));
+    expect([session.picture("map")?.values.at(0), session.newestFrameMs]).toEqual([42, T0]);
+    session.text({ op: "replay", from: T0 - 60_000, speed: 10 });
+    session.binary(frame(7, 3, 2));
+    session.binary(past(7, T0 - 50_000, 9));
+    session.binary(past(7, T0 - 40_000, 8));
+    session.binary(past(9, T0 - 30_000, 7));
+    expect(session.picture("map")?.values.at(0)).toBe(8);
+    expect([session.picture("map")?.whole, session.newestFrameMs]).toEqual([true, T0]);
+    expect(replays.map((replay) => (replay ? T0 - replay.timeMs : null))).toEqual([
+      60_000, 50_000, 40_000,
+    ]);
+    session.acknowledge();
+    session.goLive();
+    session.text({ op: "live" });
+    session.binary(past(7, T0 - 30_000, 7));
+    // Of before the KEY: nothing follows the past but that.
+    session.binary(frame(7, 4, 3));
+    const picture = session.picture("map");
+    expect([picture?.values.at(0), picture?.whole]).toEqual([8, false]);
+    session.binary(frame(7, 5, 0));
+    expect([picture?.values.at(0), picture?.whole]).toEqual([42, true]);
+    expect(replays.at(-1)).toBe(null);
+    const ops = sent.map((message) => message.op);
+    expect(ops).toEqual(["replay", "ack", "live"]);
+    expect(sent[1]).toEqual({ op: "ack", frames: [[1, 3]] });
+  });
+
+  it("rewinds by the server's clock, and says why it may not", () => {
+    session.welcome({ ...welcome(), now: Date.now() + 5_000 });
+    sent.length = 0;
+    session.rewind(60_000, 60);
+    const [asked] = sent;
+    if (asked?.op !== "replay") throw new Error("it did not ask");
+    expect(Math.abs(asked.from - (Date.now() - 55_000))).toBeLessThan(1_000);
+    session.text({ op: "err", id: null, code: "limit", message: "full" });
+    session.text({ op: "err", id: null, code: "bad_message", message: "another matter" });
+    expect([refusals, replays]).toEqual([["full"], []]);
+  });
+
+  it("is in the present after a reconnect", () => {
+    subscribed();
+    session.text({ op: "replay", from: T0, speed: 1 });
+    session.welcome(welcome());
+    expect(replays.at(-1)).toBe(null);
+    expect(session.picture("map")?.whole).toBe(false);
   });
 
   it("drops frames that are none, and of views it no longer has", () => {

@@ -32,7 +32,20 @@ export interface SessionEvents {
   picture(kind: Kind): void;
   /** What was before, for who asked for it. */
   backfill(backfill: Backfill): void;
+  /** The past began, moved on or is over. */
+  replay(replay: Replaying | null): void;
+  /** There will be no past, and why. */
+  refused(why: string): void;
 }
+
+/** Where in the past the map and the ranking are. */
+export interface Replaying {
+  readonly timeMs: number;
+  readonly speed: number;
+}
+
+/** Kinds that a replay shows the past of. */
+const REPLAYED: readonly Kind[] = ["map", "top"];
 
 /** Invariant: at most one open view a kind; `#byView` holds exactly the views with a number. */
 export class Session {
@@ -44,6 +57,9 @@ export class Session {
   newestFrameMs = 0;
   framesApplied = 0;
   framesLost = 0;
+  /** null: the present. No live frame of the kinds replayed is shown until it is null again. */
+  replay: Replaying | null = null;
+  #replayAsked = false;
   readonly #open = new Map<Kind, Open>();
   readonly #byView = new Map<number, Open>();
   #nextId = 1;
@@ -108,6 +124,17 @@ export class Session {
     this.connection?.send({ op: "sub", id: view.id, view: view.request });
   }
 
+  /** Shows how it was that long ago, and from there on. */
+  rewind(backMs: number, speed: number): void {
+    const from = Math.floor(Date.now() + this.clockOffsetMs - backMs);
+    this.#replayAsked = true;
+    this.connection?.send({ op: "replay", from, speed });
+  }
+
+  goLive(): void {
+    this.connection?.send({ op: "live" });
+  }
+
   /** To be called after paint; what was dropped counts too, or the server would stop. */
   acknowledge(): void {
     const frames: [number, number][] = [];
@@ -125,6 +152,7 @@ export class Session {
     this.tickMs = welcome.tick_ms;
     this.clockOffsetMs = welcome.now - Date.now();
     this.#byView.clear();
+    this.#setReplay(null);
     for (const view of this.#open.values()) {
       view.view = null;
       view.received = 0;
@@ -145,6 +173,10 @@ export class Session {
         return this.#schema(message);
       case "err":
         return this.#err(message);
+      case "replay":
+        return this.#setReplay({ timeMs: message.from, speed: message.speed });
+      case "live":
+        return this.#setReplay(null);
     }
   }
 
@@ -159,12 +191,36 @@ export class Session {
     const view = this.#byView.get(frame.view);
     if (!view) return;
     if (frame.type === FrameType.Backfill) return this.#backfill(frame);
+    if (frame.type === FrameType.Replay) return this.#past(view, frame);
     view.received = frame.seq;
+    // On its way when the past began.
+    if (this.replay !== null && REPLAYED.includes(view.kind)) return;
     const verdict = view.picture.take(frame);
     if (verdict === "applied") this.#applied(frame);
     else this.framesLost += 1;
     if (verdict === "resync") this.connection?.send({ op: "resync", id: view.id });
     this.#events.picture(view.kind);
+  }
+
+  #past(view: Open, frame: Frame): void {
+    if (this.replay === null || !REPLAYED.includes(view.kind)) return;
+    if (view.picture.rewind(frame)) {
+      this.framesApplied += 1;
+      this.#setReplay({ ...this.replay, timeMs: frame.timeMs });
+    } else {
+      this.framesLost += 1;
+    }
+    this.#events.picture(view.kind);
+  }
+
+  #setReplay(replay: Replaying | null): void {
+    this.#replayAsked = false;
+    if (this.replay === null && replay === null) return;
+    this.replay = replay;
+    if (replay === null) {
+      for (const kind of REPLAYED) this.#open.get(kind)?.picture.restart();
+    }
+    this.#events.replay(replay);
   }
 
   #backfill(frame: Frame): void {
@@ -198,6 +254,10 @@ export class Session {
   }
 
   #err(err: Err): void {
+    if (err.id === null && this.#replayAsked) {
+      this.#replayAsked = false;
+      this.#events.refused(err.message);
+    }
     for (const view of this.#open.values()) {
       if (view.id === err.id && err.code !== "unknown_id") {
         view.error = err.message;

@@ -10,6 +10,7 @@ const OPEN: Situation = {
   paintAgeMs: 84.4,
   intervalMs: 100,
   whole: true,
+  replay: false,
   obstacle: null,
 };
 
@@ -27,6 +28,8 @@ group("status", () => {
     check({ ageMs: 5_001 }, "Delayed 5.0 s", true);
     check({ ageMs: 200_000 }, "Delayed 3 min", true);
     check({ ageMs: null, paintAgeMs: null }, "Connected", true);
+    check({ replay: true }, "Replay", false);
+    check({ replay: true, paused: true }, "Paused", true);
   });
 
   it("knows that slow views are old by nature", () => {

@@ -24,6 +24,8 @@ export interface Situation {
   readonly paintAgeMs: number | null;
   readonly intervalMs: number;
   readonly whole: boolean;
+  /** The map and the ranking show the past. */
+  readonly replay: boolean;
   /** What a plain HTTP request met after the WebSocket failed; null: not tried, or it went well. */
   readonly obstacle: string | null;
 }
@@ -53,6 +55,10 @@ export function describe(s: Situation): Status {
 function open(s: Situation): Status {
   if (s.ageMs === null || s.paintAgeMs === null) {
     return status("late", "Connected", "Waiting for the first frame", true);
+  }
+  if (s.replay) {
+    const detail = "Map and ranking show the past; counts, lines and the host are live";
+    return status("still", "Replay", detail, false);
   }
   if (s.ageMs > Math.max(LATE_MS_MIN, 3 * s.intervalMs)) {
     const grey = s.ageMs > OLD_MS;

@@ -7,6 +7,7 @@ import type { State } from "../state";
 import { useStore } from "../state";
 import { formatCount, formatTick } from "../util/format";
 import type { Props } from "./app";
+import { Rewind } from "./rewind";
 
 export function Toolbar({ wall }: Props): JSX.Element {
   return (
@@ -14,6 +15,7 @@ export function Toolbar({ wall }: Props): JSX.Element {
       <MetricSelect wall={wall} />
       <GroupSelect wall={wall} />
       <Search wall={wall} />
+      <Rewind wall={wall} />
       <Legend wall={wall} />
     </section>
   );

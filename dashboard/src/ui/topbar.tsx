@@ -58,10 +58,11 @@ function Connection({ wall }: Props): JSX.Element {
   );
 }
 
-const SPOKEN = { live: "Live", late: "Delayed", still: "Paused" } as const;
+const SPOKEN = { live: "Live", late: "Delayed" } as const;
 
 /** Once a change: words with running seconds would never stop. */
 function spoken({ tone, text, retry }: Status): string {
+  if (tone === "still") return text;
   if (tone !== "lost") return SPOKEN[tone];
   return retry === "now" ? "Connection lost, reconnecting" : text;
 }

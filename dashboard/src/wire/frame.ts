@@ -5,7 +5,7 @@ export const SECTION_BYTES = 16;
 const MAGIC = 0x5754;
 const VERSION = 1;
 
-export const FrameType = { Key: 1, Delta: 2, Backfill: 3 } as const;
+export const FrameType = { Key: 1, Delta: 2, Backfill: 3, Replay: 4 } as const;
 export const Encoding = {
   Full: 0,
   Bitmap: 1,

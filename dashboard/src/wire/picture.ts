@@ -14,7 +14,7 @@ export type Verdict = "applied" | "resync" | "ignored";
 
 /**
  * Invariant: `whole` is true exactly while `last` names the frame that the picture shows and no
- * frame was lost since.
+ * frame was lost since, or while it shows the past, with 0 as `last`.
  */
 export abstract class Picture {
   last = 0;
@@ -42,6 +42,27 @@ export abstract class Picture {
     this.timeMs = frame.timeMs;
     this.flags = frame.flags;
     return "applied";
+  }
+
+  /**
+   * Shows a REPLAY frame, which has no place in the sequence: what follows it in the present is a
+   * KEY. False: the frame is none, or not of this kind, and the picture is good for nothing.
+   */
+  rewind(frame: Frame): boolean {
+    if (frame.type !== FrameType.Replay) return false;
+    this.restart();
+    try {
+      this.clear();
+      for (const section of frame.sections) this.section(frame, section);
+    } catch (error) {
+      if (error instanceof WireError) return false;
+      throw error;
+    }
+    this.whole = true;
+    this.last = 0;
+    this.timeMs = frame.timeMs;
+    this.flags = frame.flags;
+    return true;
   }
 
   /** A new feed: its first frame is a KEY that nobody needs to ask for. */

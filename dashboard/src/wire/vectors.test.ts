@@ -4,7 +4,7 @@ import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { readBackfill } from "./backfill";
 import type { Frame } from "./frame";
-import { WireError, parseFrame } from "./frame";
+import { Flag, FrameType, WireError, parseFrame } from "./frame";
 import type { Kind, Picture } from "./picture";
 import {
   HostPicture,
@@ -119,6 +119,33 @@ describe("the past of lines", () => {
       const times = { time_ms: frame.timeMs, from: fromMs, step_ms: stepMs };
       expect({ view: frame.view, ...times, lines: told }).toEqual(vector.expect);
       expect(newPicture("lines").take(frame)).toBe("ignored");
+    });
+  }
+});
+
+interface Rewound {
+  readonly name: string;
+  readonly kind: Kind;
+  readonly about: string;
+  readonly hex: string;
+  readonly expect: unknown;
+}
+
+describe("the past of maps and rankings", () => {
+  for (const vector of load<Rewound[]>("replay.json")) {
+    it(`${vector.name}: ${vector.about}`, () => {
+      const frame = parseFrame(bytes(vector.hex));
+      const picture = newPicture(vector.kind) as Picture;
+      if (frame.type === FrameType.Replay) expect(picture.take(frame)).toBe("ignored");
+      const isShown = picture.rewind(frame);
+      expect([isShown, picture.whole]).toEqual([vector.expect !== null, vector.expect !== null]);
+      if (!isShown) return;
+      expect(picture.flags).toBe(Flag.Replay);
+      const head = { time_ms: picture.timeMs, epoch: frame.hostEpoch };
+      const { seq: _, stale: _stale, ...all } = shown(picture) as Record<string, unknown>;
+      const { lo, hi, ...body } = all;
+      const scale = picture instanceof MapPicture ? [lo, hi] : null;
+      expect({ head, body, scale }).toEqual(vector.expect);
     });
   }
 });

@@ -22,16 +22,16 @@ use crate::history::durable::Durable;
 use crate::limits::{BACKFILL_BYTES_MAX, BACKFILL_S_MAX, LINES_MAX};
 use crate::ring::{Consumer, ring};
 
-const WALL_MS: i64 = 1_763_918_087_654;
+pub(crate) const WALL_MS: i64 = 1_763_918_087_654;
 /// The step that was over then.
 const STEP_MS: i64 = 1_763_918_080_000;
 const NAN: f64 = f64::NAN;
 
 /// Takes what it has room for.
 #[derive(Default)]
-struct Peer {
-    taken: RefCell<Vec<u8>>,
-    is_frozen: Cell<bool>,
+pub(crate) struct Peer {
+    pub(crate) taken: RefCell<Vec<u8>>,
+    pub(crate) is_frozen: Cell<bool>,
 }
 
 impl Sink for Peer {
@@ -104,7 +104,7 @@ impl Rig {
         self.poll();
         match self.asked.try_recv().ok()? {
             reader::Asked::Lines { question, reply } => Some((question, reply)),
-            reader::Asked::Query { .. } => panic!("a viewer asks for lines"),
+            _ => panic!("a viewer asks for lines"),
         }
     }
 
@@ -141,7 +141,7 @@ impl Rig {
     }
 }
 
-fn context(history: Access) -> (Context, Consumer) {
+pub(crate) fn context(history: Access) -> (Context, Consumer) {
     let shared = Arc::new(Shared {
         clock: Clock::start(),
         catalog: Catalog::new(),
