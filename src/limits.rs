@@ -394,6 +394,8 @@ pub const MYSQL_NAMES_PER_DELETE: u64 = 10_000;
 pub const MYSQL_MINUTES_PER_SELECT: usize = 180;
 /// Rows of one answer, of all nodes: 200,000 x 150 B are 30 MB, a month of minutes and more.
 pub const MYSQL_ROWS_READ_MAX: usize = 200_000;
+/// MySQL may lack what was stored for so long, two minutes' rows, before viewers are told.
+pub const SHIP_LAG_DEGRADED: Duration = Duration::from_secs(180);
 /// Flushes that the shipper looks up at a time.
 pub const SHIP_PLAN_MAX: usize = 64;
 /// How often it looks what is left, however seldom it is woken.

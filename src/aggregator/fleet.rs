@@ -55,6 +55,7 @@ pub struct Fleet {
     folded: u64,
     other_column: Option<Column>,
     tick_ms: u32,
+    flags: u16,
     ticks: u64,
     views: Arc<Views>,
     views_seen: u64,
@@ -85,6 +86,7 @@ impl Fleet {
             folded: 0,
             other_column: None,
             tick_ms,
+            flags: 0,
             ticks: 0,
             views,
             views_seen: 0,
@@ -174,6 +176,11 @@ impl Fleet {
     pub fn hosts(&mut self, now: Now) -> (u32, Option<Bytes>) {
         self.settle(now.mono_ms);
         (self.live.hosts.epoch(), self.live.hosts.table())
+    }
+
+    /// What all frames say of the node from now on.
+    pub fn set_flags(&mut self, flags: u16) {
+        self.flags = flags;
     }
 
     pub fn totals(&self) -> Totals {
@@ -323,7 +330,7 @@ impl Fleet {
             time_ms: now.wall_ms,
             tick_ms: self.tick_ms,
             host_epoch: self.live.hosts.epoch(),
-            flags: 0,
+            flags: self.flags,
         }
     }
 }

@@ -29,6 +29,7 @@ use tokio::sync::oneshot;
 use crate::broadcast::Mailbox;
 use crate::catalog::Catalog;
 use crate::clock::{Clock, Now};
+use crate::frame::flag;
 use crate::frame::view::View;
 use crate::frame::views::Views;
 use crate::history::service::Feed;
@@ -214,6 +215,9 @@ impl Desk {
     }
 
     fn publish(&mut self, now: Now, last: bool) {
+        let is_degraded = self.inputs.history.as_ref().is_some_and(Feed::is_degraded);
+        self.fleet
+            .set_flags(u16::from(is_degraded) * flag::DEGRADED);
         let tick = Arc::new(self.fleet.tick(now, last));
         for mailbox in &self.inputs.mailboxes {
             mailbox.post(Arc::clone(&tick));

@@ -120,6 +120,10 @@ impl Feed {
         room.commit();
     }
 
+    pub fn is_degraded(&self) -> bool {
+        self.counters.is_degraded()
+    }
+
     /// All that was forwarded came from the rings up to these places.
     pub fn mark(&self, rings: impl Iterator<Item = usize>) {
         self.durable

@@ -1,6 +1,7 @@
 //! What history counts.
 
 use super::{Aggregated, Counter, Text};
+use crate::limits::SHIP_LAG_DEGRADED;
 
 /// Why history has not what was merged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,6 +99,12 @@ impl History {
             .iter()
             .sum();
         dropped + self.unjournaled.get()
+    }
+
+    /// History is not kept as it should be: a viewer is told so.
+    pub fn is_degraded(&self) -> bool {
+        let is_kept = 0 < self.journal_ok.get() && 0 < self.store_ok.get();
+        !is_kept || SHIP_LAG_DEGRADED.as_millis() < u128::from(self.ship_lag_ms.get())
     }
 
     /// Merged, and neither stored nor given up.

@@ -422,11 +422,17 @@ fn a_directory_that_cannot_be_used_does_not_stop_the_wall() {
         node.get("/api/snapshot?kind=host&host=a").status == 200
     });
     assert_eq!(node.get("/readyz").status, 503);
+    eventually("the wall to say so", || {
+        node.snapshot("")["flags"][0] == "degraded"
+    });
     eventually("the count", || {
         node.metric("tidewall_history_dropped_total") == 1
     });
     let scratch = Scratch::new("taken");
-    let _first = scratch.start();
+    let first = scratch.start();
+    eventually("no flag", || {
+        first.snapshot("")["flags"].as_array().unwrap().is_empty()
+    });
     let second = Command::new(crate::support::binary())
         .args(["serve", "--listen", "127.0.0.1:0", "--history"])
         .arg(format!("sqlite:{}", scratch.0.display()))

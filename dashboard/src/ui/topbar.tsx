@@ -71,7 +71,7 @@ function notesOf(flags: number, problem: string | null): string {
   const notes: string[] = [];
   if (problem !== null) notes.push(problem);
   if (flags & Flag.Partial) notes.push("a node is missing");
-  if (flags & Flag.Degraded) notes.push("server degraded");
+  if (flags & Flag.Degraded) notes.push("history is behind");
   if (flags & Flag.RateLowered) notes.push("rate lowered: this page is slow");
   return notes.join(" · ");
 }
