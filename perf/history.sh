@@ -21,10 +21,16 @@ done
 "$bin" fleet --to "$url" --servers "$servers" --metrics 10 --viewers 0 --for "${seconds}s" \
   --sums "$dir/sums.tsv" 2>"$dir/progress.txt"
 
-# Each minute is stored five seconds after its end.
+# Each minute is stored five seconds after its end; what is told of a database is seconds old.
 metric() { curl -s "$url/metrics" | sed -n "s/^tidewall_$1 //p"; }
-for _ in $(seq 90); do
-  [ "$(metric history_pending)" = 0 ] && [ "$(metric history_ship_lag_milliseconds)" = 0 ] && break
+settled=0
+for _ in $(seq 120); do
+  if [ "$(metric history_pending)$(metric history_ship_lag_milliseconds)" = 00 ]; then
+    settled=$((settled + 1))
+  else
+    settled=0
+  fi
+  [ "$settled" = 6 ] && break
   sleep 1
 done
 printf '\nticks, by how late at most in seconds\n'
