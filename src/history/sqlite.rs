@@ -71,6 +71,14 @@ pub struct State {
     pub rows: u64,
 }
 
+impl State {
+    /// A write that was made before. Nothing need have come between two writes, so a place alone
+    /// does not tell them apart: the later one has later minutes then.
+    fn has(&self, passed: &Passed) -> bool {
+        passed.position <= self.position && passed.until <= self.until
+    }
+}
+
 /// The writing side; one thread has it.
 pub struct Store {
     dir: PathBuf,
@@ -140,7 +148,7 @@ impl Store {
                 self.days.insert(day, Day::open(path)?);
             }
             if let Some(day) = self.days.get_mut(&day)
-                && day.state.position < passed.position
+                && !day.state.has(passed)
             {
                 day.write(passed, &minutes, flush, &mut self.encoder, &mut written)?;
                 self.flush = flush;

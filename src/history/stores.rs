@@ -182,6 +182,24 @@ fn nothing_is_written_twice() {
     );
 }
 
+/// The second write of a node that heard nothing after the first was taken for the first.
+#[test]
+fn two_writes_from_one_place_are_two() {
+    let mut rig = Rig::new("stores-place");
+    for minute in 0..2 {
+        rig.add("a", TODAY + minute * MINUTE_MS, 1.0);
+    }
+    for minute in 0..2 {
+        rig.recent.pass(minute_of(TODAY).0 + minute, Position(100));
+        let written = rig.store.write(&rig.recent.next().unwrap()).unwrap();
+        assert_eq!((written.rows, written.late), (1, 0));
+        let again = rig.store.write(&rig.recent.next().unwrap()).unwrap();
+        assert_eq!(again, Written::default());
+        rig.recent.stored();
+    }
+    assert_eq!(rig.points(TODAY, TODAY + 2 * MINUTE_MS).len(), 2);
+}
+
 #[test]
 fn points_go_and_sums_stay() {
     let mut rig = Rig::new("stores-strip");
