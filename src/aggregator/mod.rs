@@ -6,6 +6,7 @@
 
 pub mod columns;
 pub mod content;
+pub mod export;
 pub mod fleet;
 pub mod hosts;
 pub mod matrix;

@@ -49,7 +49,7 @@ pub fn metrics(context: &Context) -> Response {
     let cores: Vec<_> = shared.cores.iter().map(AsRef::as_ref).collect();
     let body = {
         let history = shared.history.as_ref().map(|history| &*history.counters);
-        observe::exposition(&cores, &shared.aggregated, history, &gauges(shared))
+        observe::exposition(&cores, &shared.aggregated, history, None, &gauges(shared))
     };
     let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     Response {
@@ -68,7 +68,7 @@ fn gauges(shared: &Shared) -> Gauges {
         columns,
         hosts_folded: offenders.hosts,
         columns_folded: offenders.columns,
-        uptime_s: shared.clock.mono_ms() / 1000,
+        uptime_s: shared.clock.uptime_ms() / 1000,
         resident_bytes: resident_bytes().unwrap_or(0),
     }
 }
