@@ -135,6 +135,13 @@ fn serve(args: &ServeArgs) -> Result<(), RunError> {
     if settings.tokens.is_some() && settings.identity.is_none() && !settings.is_loopback() {
         tracing::warn!("tokens travel in clear text: give --tls-cert and --tls-key");
     }
+    if settings
+        .cluster
+        .as_ref()
+        .is_some_and(|plan| !plan.key.is_secret)
+    {
+        tracing::warn!("whoever reaches Redis may speak as a node: give --cluster-key");
+    }
     say(&format!("listening on {}", url(&settings, &server)));
     say_history(&settings, &server);
     signals.until_stopped(|| reload(&server));
