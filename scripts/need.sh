@@ -76,6 +76,9 @@ for name in "$@"; do
     mariadb)
       # Its own folder and port for each test: the service that the package starts is not needed.
       { has mariadbd && has mariadb-install-db; } || packages mariadb-server ;;
+    redis)
+      # The same: each test starts servers of its own.
+      has redis-server || packages redis-server ;;
     haproxy)
       has haproxy || packages haproxy ;;
     openssl)

@@ -3,7 +3,11 @@
 //! A limit that is stated once can be tested once: at the bound and one past it. Relations between
 //! limits are compile-time assertions at the end.
 
+mod cluster;
+
 use std::time::Duration;
+
+pub use cluster::*;
 
 pub const KIB: usize = 1024;
 pub const MIB: usize = 1024 * KIB;
@@ -227,64 +231,6 @@ pub const FORGET_AFTER: Duration = Duration::from_secs(3600);
 pub const SLOT_REST: Duration = Duration::from_secs(10);
 /// Hosts forgotten at one tick: 64 x 4,096 columns = 262,144 cells to clear, a few milliseconds.
 pub const FORGETS_PER_TICK: usize = 64;
-
-// ---- peers ----------------------------------------------------------------------------------
-
-/// Nodes that one node follows besides itself; of one more nothing is taken.
-pub const PEERS_MAX: usize = 64;
-/// A peer that said nothing for so long cannot be heard. It says something each
-/// [`CLUSTER_HEARTBEAT`]: eight of them must be lost, or late.
-pub const PEER_SILENT_AFTER: Duration = Duration::from_secs(2);
-pub const CLUSTER_HEARTBEAT: Duration = Duration::from_millis(250);
-/// The longest time between two messages that have something to say; half a tick where that is
-/// less, so that a sample waits for its turn half as long as for a frame.
-pub const CLUSTER_TURN_MAX: Duration = Duration::from_millis(250);
-/// Cells of one message: 32,768 x 11 B of raw values and far slots are 360 KB. More go with the
-/// next one.
-pub const CLUSTER_CELLS_MAX: usize = 32_768;
-/// Names of new hosts in one message, but for the last: about 6,000 of them.
-pub const CLUSTER_NAMES_BYTES_MAX: usize = 256 * KIB;
-/// Records on their way to the aggregator, and samples on their way from it: 131,072 x 24 B = 3
-/// MiB each, a second of a fleet's 100,000.
-pub const CLUSTER_RING_CAPACITY: usize = 1 << 17;
-/// Records that wait for room in the ring before messages wait: the largest keyframe, 24 MB.
-pub const CLUSTER_RECORDS_MAX: usize = SERIES_MAX;
-/// Messages that came and wait to be read; more are dropped, which makes gaps. 64 peers send 1,280
-/// a second at most; at 60 KB each these are 15 MB.
-pub const CLUSTER_INBOX_MAX: usize = 256;
-/// Deltas of one peer that wait for its keyframe, 10 s of them; past either bound a newer keyframe
-/// is needed.
-pub const PEER_HELD_MESSAGES_MAX: usize = 256;
-pub const PEER_HELD_BYTES_MAX: usize = 8 * MIB;
-/// How often a keyframe is asked for until it comes, and how often one is made at most.
-pub const WANT_INTERVAL: Duration = Duration::from_millis(250);
-pub const CLUSTER_STORE_INTERVAL_MIN: Duration = Duration::from_millis(200);
-/// How often one is made unasked: what a node that died leaves behind is no older.
-pub const CLUSTER_KEYFRAME_INTERVAL: Duration = Duration::from_secs(5);
-/// Cells the aggregator writes down for it between two drains: 32,768 x 20 ns = 0.7 ms, or one
-/// column of 65,536.
-pub const EXPORT_CELLS_PER_STEP: usize = 32_768;
-/// How far a peer's wall clock may be off: a message from before is a recording.
-pub const CLUSTER_SKEW_MAX: Duration = Duration::from_secs(60);
-/// A peer's monotonic clock is compared over one to two of these; 100 ppm of drift are 6 ms.
-pub const CLUSTER_OFFSET_WINDOW: Duration = Duration::from_secs(30);
-/// After a connection: whoever was not heard by then, four heartbeats, is not there, and what it
-/// left is looked at.
-pub const NODES_WAIT: Duration = Duration::from_secs(1);
-/// Before so many messages of a peer nothing of it is shown: were they all late, its samples would
-/// pass for newer than they are, and win over those of other nodes.
-pub const CLUSTER_OFFSET_MESSAGES_MIN: u32 = 4;
-/// For so long after a peer came or missed something, a node says something each turn.
-pub const CLUSTER_EAGER: Duration = Duration::from_secs(1);
-/// A node comes back to Redis after a random time up to this, the first time at once.
-pub const CLUSTER_RETRY_MAX: Duration = Duration::from_millis(500);
-/// A node that does not hear its own messages for so long is not subscribed any more.
-pub const CLUSTER_ECHO_TIMEOUT: Duration = Duration::from_secs(1);
-
-pub const CLUSTER_MESSAGE_BYTES_MAX: usize = MIB;
-pub const CLUSTER_KEYFRAME_BYTES_MAX: usize = 16 * MIB;
-pub const CLUSTER_NODE_BYTES_MAX: usize = 64;
-pub const CLUSTER_NODES_TTL: Duration = Duration::from_secs(60);
 
 // ---- live -----------------------------------------------------------------------------------
 
@@ -587,11 +533,6 @@ const _: () = assert!(
 const _: () = assert!(
     10_000 / REPLAY_SPEED_MAX >= 100,
     "the fastest replay has ten steps of 10 s a second, or fewer"
-);
-const _: () = assert!(CLUSTER_RING_CAPACITY.is_power_of_two() && PEERS_MAX < u8::MAX as usize);
-const _: () = assert!(
-    CLUSTER_CELLS_MAX * 14 + CLUSTER_NAMES_BYTES_MAX + 4 * KIB < CLUSTER_MESSAGE_BYTES_MAX,
-    "a full message may be sent"
 );
 const _: () = assert!(HOSTS_MAX < u32::MAX as usize && LINES_MAX < u16::MAX as usize);
 const _: () = assert!(

@@ -17,6 +17,8 @@ mod live;
 mod mariadb;
 mod past;
 mod proxy;
+mod redis;
+mod redis_server;
 mod shared;
 mod ship;
 mod support;
