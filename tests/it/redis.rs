@@ -94,6 +94,8 @@ async fn check_all(target: &Target) {
     a.link.store_keyframe("n:2", 9, b"old", TTL).await.unwrap();
     a.link.store_keyframe("n:2", 9, b"new", TTL).await.unwrap();
     assert_eq!(b.link.nodes().await.unwrap(), ["n:1", "n:2"]);
+    a.link.leave("n:1").await.unwrap();
+    assert_eq!(b.link.nodes().await.unwrap(), ["n:2"]);
     let mut load = async |node, channel| b.link.load_keyframe(node, channel).await.unwrap();
     assert_eq!(load("n:1", 5).await, Some(keyframe));
     assert_eq!(load("n:2", 9).await, Some(b"new".to_vec()));
@@ -362,8 +364,8 @@ fn a_user_needs_few_rights() {
     // As docs/CLUSTER.md has it.
     server.run(
         "ACL SETUSER tide on >s3cret resetchannels ~{wall:* &{wall:* -@all +hello +select +set \
-         +getrange +zadd +zremrangebyscore +zremrangebyrank +zrange +pexpire +time +subscribe \
-         +publish",
+         +getrange +zadd +zrem +zremrangebyscore +zremrangebyrank +zrange +pexpire +time \
+         +subscribe +publish",
     );
     let url = |login: &str| format!("redis://{login}@127.0.0.1:{}", server.port());
     run(check_all(&target(&url("tide:s3cret"))));
