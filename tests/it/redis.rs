@@ -1,7 +1,10 @@
 //! The link to Redis against real servers: every kind of them, and every way they go.
 
 use std::future::Future;
+use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::path::PathBuf;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -109,9 +112,10 @@ fn one_server_joins_nodes() {
     run(check_all(
         &Target::parse(&server.url(), "other", None).unwrap(),
     ));
-    run(check_all(
-        &target(&format!("unix://{}/s", server.folder().display())).clone(),
-    ));
+    run(check_all(&target(&format!(
+        "unix://{}/s",
+        server.folder().display()
+    ))));
     server.run("FLUSHALL");
     run(check_all(&target(&format!("{}/2", server.url()))));
     // Not before another wall's, and nothing without an end.
@@ -423,6 +427,33 @@ fn tls_is_checked() {
 }
 
 #[test]
+fn what_is_no_redis_of_today_is_told() {
+    let check = |says: &'static [u8], expected: &str| {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("redis://{}", listener.local_addr().unwrap());
+        let server = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let _ = stream.read(&mut [0; 256]);
+            let _ = stream.write_all(says);
+            // Until the other end has heard enough.
+            let _ = stream.read(&mut [0; 256]);
+        });
+        let error = run(refusal(&target(&url))).to_string();
+        assert!(error.contains(expected), "{error}");
+        server.join().unwrap();
+    };
+    let old = b"-ERR unknown command `HELLO`, with args beginning with: `3`\r\n";
+    check(old, "does not speak RESP3: Redis 6.0");
+    check(
+        b"HTTP/1.1 400 Bad Request\r\n\r\n",
+        "does not answer HELLO as Redis does",
+    );
+    check(b"-LOADING soon\r\n", "answers HELLO with LOADING soon");
+    check(b"", "no answer to HELLO within");
+    check(b"$16777216\r\n", "no answer to HELLO within");
+}
+
+#[test]
 fn sentinels_lead_to_the_primary_and_to_the_next() {
     let mut primary = RedisServer::start(&[]);
     let _replica = RedisServer::replica_of(&primary);
@@ -439,8 +470,10 @@ fn sentinels_lead_to_the_primary_and_to_the_next() {
     run(check_all(&target(&url.replace("://", "://tide:s3cret@"))));
     run(async {
         let error = refusal(&target(&format!("redis+sentinel://{hosts}/wal"))).await;
-        let expected = "no sentinel knows a primary of the name wal: 127.0.0.1:1 cannot";
-        assert!(error.to_string().starts_with(expected), "{error}");
+        let error = error.to_string();
+        let expected = "no sentinel knows a primary of the name wal: ";
+        assert!(error.starts_with(expected), "{error}");
+        assert!(error.contains("127.0.0.1:1 cannot be reached"), "{error}");
         let wrong = target(&format!("redis://127.0.0.1:{}", sentinel.port()));
         let error = refusal(&wrong).await.to_string();
         assert!(
@@ -471,6 +504,14 @@ fn a_cluster_spreads_channels_over_its_shards() {
         let error = refusal(&target(&cluster.shards[0].url())).await.to_string();
         assert!(error.contains("is a shard of a cluster"), "{error}");
     });
+    for server in cluster.shards.iter().chain([&cluster.replica]) {
+        server.run(
+            "ACL SETUSER tide on >s3cret resetchannels ~{wall:* &{wall:* -@all +hello +select \
+             +set +getrange +zadd +zremrangebyscore +zremrangebyrank +zrange +pexpire +time \
+             +ssubscribe +spublish +cluster|slots",
+        );
+    }
+    run(check_all(&target(&url.replace("://", "://tide:s3cret@"))));
     let alone = RedisServer::start(&[]);
     let url = alone.url().replace("redis:", "redis+cluster:");
     let error = run(refusal(&target(&url))).to_string();

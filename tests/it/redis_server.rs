@@ -142,8 +142,8 @@ impl RedisServer {
             "INFO all"
         };
         let text: String = self.ask(&command(words));
-        let lines = text.lines().filter_map(|line| line.split_once(':'));
-        let found = lines.filter(|(name, _)| *name == field).next_back();
+        let mut lines = text.lines().filter_map(|line| line.split_once(':'));
+        let found = lines.find(|(name, _)| *name == field);
         found.map_or(String::new(), |(_, value)| value.to_owned())
     }
 

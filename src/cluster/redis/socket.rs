@@ -207,8 +207,8 @@ impl Socket {
         say: impl AsyncFnOnce(&mut MultiplexedConnection) -> RedisResult<T>,
     ) -> Result<T, LinkError> {
         self.pulse.fault()?;
-        self.unparsed.store(0, Relaxed);
         let answer = timeout(limit, say(&mut self.commands)).await;
+        // Only now: what is on its way when a question is asked goes on counting.
         self.unparsed.store(0, Relaxed);
         // What broke it is better known than that no answer came.
         self.pulse.fault()?;
