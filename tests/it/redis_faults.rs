@@ -142,6 +142,29 @@ fn a_full_inbox_drops_and_counts() {
 }
 
 #[test]
+fn one_that_is_behind_is_cut_by_redis_and_knows() {
+    let limits = ["--client-output-buffer-limit", "pubsub", "1mb", "0", "0"];
+    let server = RedisServer::start(&limits);
+    run(async {
+        let mut ear = Ear::open(&server.url()).await;
+        // Nothing is read meanwhile; more than the kernel's buffers hold.
+        let mut commands = redis::pipe();
+        for _ in 0..64 {
+            let message = vec![7u8; 500_000];
+            commands.cmd("PUBLISH").arg("{wall:3}:frames").arg(message);
+        }
+        let client = redis::Client::open(("127.0.0.1", server.port())).unwrap();
+        let heard: Vec<usize> = commands
+            .query(&mut client.get_connection().unwrap())
+            .unwrap();
+        assert_eq!((heard[0], heard[63]), (1, 0));
+        let error = timeout(SOON, ear.link.broken()).await.unwrap();
+        assert!(error.to_string().contains("127.0.0.1"), "{error}");
+        check_all(&target(&server.url())).await;
+    });
+}
+
+#[test]
 fn no_message_is_longer_than_its_bound() {
     let server = RedisServer::start(&[]);
     let publish = |bytes: usize| {
