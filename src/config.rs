@@ -12,7 +12,7 @@ use crate::cli::{HISTORY_DEFAULT, ServeArgs};
 use crate::history::mysql::{MysqlError, Target};
 use crate::history::service::Plan;
 use crate::history::writer::Keep;
-use crate::limits::{HISTORY_DAYS_MAX, TICK_MAX, TICK_MIN};
+use crate::limits::{DRAIN_MAX, HISTORY_DAYS_MAX, TICK_MAX, TICK_MIN};
 
 /// What a server is started with.
 #[derive(Clone, Debug)]
@@ -20,6 +20,8 @@ pub struct Settings {
     pub listen: SocketAddr,
     pub cores: usize,
     pub tick: Duration,
+    /// How long the node goes on, not ready, once it is to stop.
+    pub drain: Duration,
     pub allow_origin: Vec<String>,
     /// Tokens file; None: nobody is asked for one.
     pub tokens: Option<PathBuf>,
@@ -64,6 +66,8 @@ pub enum SettingsError {
     HalfTls,
     #[error("--tick {0:?}: must be {TICK_MIN:?} to {TICK_MAX:?}")]
     Tick(Duration),
+    #[error("--drain {0:?}: must be at most {DRAIN_MAX:?}")]
+    Drain(Duration),
     #[error("--cores {0}: must be 1 to 256")]
     Cores(usize),
     #[error("--history {0}: must be sqlite:DIR, mysql://USER:PASSWORD@HOST/DATABASE or none")]
@@ -91,6 +95,9 @@ impl Settings {
         }
         if args.tick < TICK_MIN || TICK_MAX < args.tick {
             return Err(SettingsError::Tick(args.tick));
+        }
+        if DRAIN_MAX < args.drain {
+            return Err(SettingsError::Drain(args.drain));
         }
         let history = history(args)?;
         for origin in &args.allow_origin {
@@ -123,6 +130,7 @@ impl Settings {
             listen,
             cores,
             tick: args.tick,
+            drain: args.drain,
             allow_origin,
             tokens: args.tokens.clone(),
             identity,

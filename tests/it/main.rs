@@ -19,6 +19,7 @@ mod past;
 mod proxy;
 mod shared;
 mod ship;
+mod stop;
 mod support;
 mod tidy;
 mod tls;
