@@ -41,7 +41,7 @@ lint:
 	cargo clippy --locked --all-targets --no-default-features -- -D warnings
 
 unit:
-	@scripts/need.sh cargo cc node mariadb
+	@scripts/need.sh cargo cc node mariadb haproxy
 	$(call step,Unit and integration tests)
 	cargo test --locked
 
@@ -92,6 +92,6 @@ conformance: build
 
 # What `test` needs, for machines that go offline later.
 setup:
-	@scripts/need.sh cargo cc node browser openssl mariadb cargo-fuzz cargo-deny
+	@scripts/need.sh cargo cc node browser openssl mariadb haproxy cargo-fuzz cargo-deny
 	cargo fetch --locked
 	cd dashboard && $(packages)

@@ -7,6 +7,7 @@
 )]
 
 mod agents;
+mod deploy;
 mod documents;
 mod h2;
 mod history;

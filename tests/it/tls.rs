@@ -18,9 +18,9 @@ const DOC: &str = r#"{"server_id":1,"metric_type":"cpu","value":53.2,"unit":"%"}
 
 /// A folder of its own with a certificate and its key.
 pub(crate) struct Files {
-    folder: PathBuf,
+    pub(crate) folder: PathBuf,
     pub(crate) cert: PathBuf,
-    key: PathBuf,
+    pub(crate) key: PathBuf,
 }
 
 impl Files {
@@ -43,7 +43,7 @@ impl Files {
         made.cert.pem()
     }
 
-    fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         fs::read_to_string(&self.cert).unwrap()
     }
 
