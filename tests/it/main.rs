@@ -15,6 +15,7 @@ mod http;
 mod http2;
 mod ledger;
 mod live;
+mod loadtests;
 mod mariadb;
 mod past;
 mod proxy;
