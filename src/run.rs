@@ -140,8 +140,16 @@ fn serve(args: &ServeArgs) -> Result<(), RunError> {
     if settings.tokens.is_some() && settings.identity.is_none() && !settings.is_loopback() {
         tracing::warn!("tokens travel in clear text: give --tls-cert and --tls-key");
     }
+    if settings
+        .cluster
+        .as_ref()
+        .is_some_and(|plan| !plan.key.is_secret)
+    {
+        tracing::warn!("whoever reaches Redis may speak as a node: give --cluster-key");
+    }
     say(&format!("listening on {}", url(&settings, &server)));
     say_history(&settings, &server);
+    say_cluster(&settings, &server);
     stop_when_told(&mut signals, server, settings.drain, || ())
 }
 
@@ -216,6 +224,13 @@ fn say_history(settings: &Settings, server: &Server) {
             report.series,
             bytes(cost)
         ));
+    }
+}
+
+fn say_cluster(settings: &Settings, server: &Server) {
+    if let (Some(plan), Some(cluster)) = (&settings.cluster, &server.shared().cluster) {
+        let (node, target) = (&cluster.node, &plan.target);
+        say(&format!("joins other nodes as {node} through {target}"));
     }
 }
 

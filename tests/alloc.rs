@@ -103,6 +103,7 @@ fn start() -> Server {
         tokens: None,
         identity: None,
         history: None,
+        cluster: None,
         pins: Vec::new(),
     };
     Server::start(&settings).unwrap()

@@ -9,11 +9,14 @@ use hashbrown::HashMap;
 
 use super::Answer;
 use super::content::Live;
+use super::export::Exporter;
 use super::matrix::Put;
 use super::pace::Pace;
 use super::silence::{Counts, Life};
 use crate::catalog::{Catalog, HostChange};
 use crate::clock::Now;
+use crate::cluster::record::{Reach, Record};
+use crate::cluster::roster::Roster;
 use crate::frame::filter::Filter;
 use crate::frame::json::snapshot_json;
 use crate::frame::view::{Kind, View};
@@ -117,6 +120,20 @@ impl Fleet {
         self.settled_ms = None;
     }
 
+    /// Takes in what peers heard. A cell that was heard before the one that is there is old news: it
+    /// came by another way.
+    pub fn fold_peers(&mut self, records: &[Sample], now: Now) {
+        for record in records {
+            self.fold_record(Record::unpack(record), now.mono_ms);
+        }
+        self.settled_ms = None;
+    }
+
+    /// Goes on writing down, for a keyframe, what this node heard; true once all is there.
+    pub fn export(&self, exporter: &mut Exporter) -> bool {
+        exporter.go_on(&self.live)
+    }
+
     /// One tick: every view that is due is encoded, once for all who watch it.
     pub fn tick(&mut self, now: Now, last: bool) -> Tick {
         self.settle(now.mono_ms);
@@ -178,6 +195,11 @@ impl Fleet {
         (self.live.hosts.epoch(), self.live.hosts.table())
     }
 
+    /// This node has peers, who go by these names.
+    pub fn set_roster(&mut self, roster: Arc<Roster>) {
+        self.live.roster = Some(roster);
+    }
+
     /// What all frames say of the node from now on.
     pub fn set_flags(&mut self, flags: u16) {
         self.flags = flags;
@@ -203,14 +225,61 @@ impl Fleet {
     /// A host's first sample in a while; returns the slot that its samples belong to. A slot that
     /// is not live is new, or was retired while the sample was on its way.
     fn arrive(&mut self, slot: Slot, now_ms: u64) -> Slot {
+        let slot = self.home(slot);
+        self.live.silence.arrive(slot, now_ms);
+        slot
+    }
+
+    fn home(&self, slot: Slot) -> Slot {
         let is_live = self.live.silence.life(slot) == Life::Live;
-        let slot = if is_live || self.catalog.revive(slot) {
+        if is_live || self.catalog.revive(slot) {
             slot
         } else {
             self.catalog.heir(slot)
-        };
-        self.live.silence.arrive(slot, now_ms);
-        slot
+        }
+    }
+
+    fn fold_record(&mut self, record: Record, now_ms: u64) {
+        match record {
+            Record::Cell {
+                peer,
+                slot,
+                column,
+                value,
+                heard_ms,
+                is_arrival,
+            } => {
+                let (slot, heard_ms) = (self.home(slot), heard_ms.min(now_ms));
+                if is_arrival {
+                    self.live.silence.arrive_at(peer, slot, heard_ms);
+                }
+                let (stamp, matrix) = (heard_ms as u32, &mut self.live.matrix);
+                let before = matrix.value(slot, column);
+                // Of a keyframe's cells those count that are newer for sure: it may have got them
+                // from here.
+                let least = u32::from(!is_arrival);
+                let is_old = before.is_some_and(|(_, at)| {
+                    stamp.wrapping_sub(at).wrapping_sub(least) > u32::MAX / 2
+                });
+                if !is_old && matrix.put(slot, column, value, stamp) == Put::Full {
+                    self.fold_into_other(slot, value, stamp);
+                }
+            }
+            Record::Pulse {
+                peer,
+                slot,
+                heard_ms,
+                interval_ms,
+            } => {
+                let slot = self.home(slot);
+                let heard_ms = heard_ms.min(now_ms);
+                self.live.silence.adopt(peer, slot, heard_ms, interval_ms);
+            }
+            Record::Reach { peer, reach } => {
+                let is_reachable = reach == Reach::Reachable;
+                self.live.silence.reach(peer, is_reachable);
+            }
+        }
     }
 
     #[cold]
@@ -260,7 +329,7 @@ impl Fleet {
             };
             // Its sample is on the way; should it never come, the slot is not lost.
             if is_set && self.live.silence.life(slot) != Life::Live {
-                self.live.silence.arrive(slot, now_ms);
+                self.live.silence.expect(slot, now_ms);
             }
             self.live.hosts.apply(change);
             self.live.selections.update(slot, self.live.hosts.row(slot));

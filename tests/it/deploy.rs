@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
 use std::path::Path;
+use std::sync::Once;
 use std::time::Duration;
 
 use clap::{Arg, CommandFactory};
@@ -18,9 +19,6 @@ use tidewall::duration;
 use tidewall::limits::STOP_TIMEOUT;
 
 use files::{Compose, Dockerfile, Haproxy, Unit, strings};
-
-/// Flags of nodes that are joined, and their variables: they come with the cluster.
-const PLANNED: [&str; 5] = ["redis", "redis-prefix", "redis-ca", "cluster-key", "node"];
 
 /// A node as one of the files would start it.
 struct Start {
@@ -34,18 +32,13 @@ impl Start {
     /// Its variables as flags, so that the command line's own checks see them.
     fn line(&self) -> Vec<OsString> {
         let mut line: Vec<OsString> = vec!["tidewall".into()];
-        let planned = self.words.iter().position(|w| w == "--node");
-        let words = &self.words[..planned.unwrap_or(self.words.len())];
-        line.extend(words.iter().map(Into::into));
-        let flags = flags();
+        line.extend(self.words.iter().map(Into::into));
+        let (flags, secrets) = (flags(), secrets());
         for (name, value) in &self.variables {
-            let flag = name.strip_prefix("TIDEWALL_").unwrap().to_lowercase();
-            if PLANNED.contains(&flag.replace('_', "-").as_str()) {
-                continue;
-            }
             let flag = flags
                 .iter()
                 .find(|flag| flag.get_env().is_some_and(|env| env == name.as_str()));
+            let value = value.replace("/run/secrets", secrets);
             let flag = flag.unwrap_or_else(|| panic!("{}: no flag has {name}", self.whose));
             line.push(format!("--{}={value}", flag.get_long().unwrap()).into());
         }
@@ -64,8 +57,7 @@ impl Start {
     fn check_flags(&self) {
         let known = flags();
         for word in self.words.iter().filter(|word| word.starts_with("--")) {
-            let is_known = PLANNED.contains(&&word[2..])
-                || known.iter().any(|flag| flag.get_long() == Some(&word[2..]));
+            let is_known = known.iter().any(|flag| flag.get_long() == Some(&word[2..]));
             assert!(is_known, "{}: `tidewall serve` has no {word}", self.whose);
         }
     }
@@ -77,6 +69,17 @@ fn flags() -> Vec<Arg> {
     let serve = command.find_subcommand("serve").unwrap();
     let all = serve.get_arguments().chain(command.get_arguments());
     all.cloned().collect()
+}
+
+/// A folder with what a start reads: the rest is read by the node itself.
+fn secrets() -> &'static str {
+    static MADE: Once = Once::new();
+    let folder = concat!(env!("CARGO_TARGET_TMPDIR"), "/secrets");
+    MADE.call_once(|| {
+        fs::create_dir_all(folder).unwrap();
+        fs::write(format!("{folder}/cluster-key"), "k".repeat(64)).unwrap();
+    });
+    folder
 }
 
 /// Every way to start a node that the files have.
@@ -118,7 +121,13 @@ fn every_start_is_one_that_the_binary_takes() {
     assert_eq!(starts.len(), 4, "an image, a unit and two nodes");
     for start in starts {
         start.check_flags();
-        start.settings();
+        let is_joined = start.settings().cluster.is_some();
+        assert_eq!(
+            is_joined,
+            start.whose.contains("compose"),
+            "{}",
+            start.whose
+        );
     }
 }
 

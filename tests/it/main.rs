@@ -19,6 +19,8 @@ mod loadtests;
 mod mariadb;
 mod past;
 mod proxy;
+mod redis;
+mod redis_server;
 mod shared;
 mod ship;
 mod stop;

@@ -34,13 +34,18 @@ const IMPORTS: &[(&str, &str)] = &[
         "history",
         "backoff calendar catalog clock frame limits observe ring rng sample",
     ),
+    // Below the aggregator too: a peer's samples come by a ring, as one more core's.
+    (
+        "cluster",
+        "backoff catalog clock frame limits observe percent ring rng sample",
+    ),
     ("connection", "reject limits"),
     ("auth", "calendar connection percent reject limits"),
     ("route", "auth connection reject limits"),
     ("broadcast", "frame observe reject limits clock"),
     (
         "aggregator",
-        "broadcast catalog clock frame history limits observe ring sample",
+        "broadcast catalog clock cluster frame history limits observe ring sample",
     ),
     (
         "endpoint",
@@ -50,7 +55,7 @@ const IMPORTS: &[(&str, &str)] = &[
     // The sending side knows the wire, not the server.
     ("agent", "backoff clock duration frame limits rng"),
     ("cli", "agent auth duration"),
-    ("config", "auth cli history limits"),
+    ("config", "auth cli cluster history limits"),
     ("server", ANY),
     ("run", ANY),
 ];
