@@ -15,7 +15,7 @@ use crate::cluster::redis::target::{self as redis, TargetError, is_name};
 use crate::history::mysql::{MysqlError, Target};
 use crate::history::service::Plan;
 use crate::history::writer::Keep;
-use crate::limits::{CLUSTER_NODE_BYTES_MAX, HISTORY_DAYS_MAX, TICK_MAX, TICK_MIN};
+use crate::limits::{CLUSTER_NODE_BYTES_MAX, DRAIN_MAX, HISTORY_DAYS_MAX, TICK_MAX, TICK_MIN};
 
 /// What a server is started with.
 #[derive(Clone, Debug)]
@@ -23,6 +23,8 @@ pub struct Settings {
     pub listen: SocketAddr,
     pub cores: usize,
     pub tick: Duration,
+    /// How long the node goes on, not ready, once it is to stop.
+    pub drain: Duration,
     pub allow_origin: Vec<String>,
     /// Tokens file; None: nobody is asked for one.
     pub tokens: Option<PathBuf>,
@@ -69,6 +71,8 @@ pub enum SettingsError {
     HalfTls,
     #[error("--tick {0:?}: must be {TICK_MIN:?} to {TICK_MAX:?}")]
     Tick(Duration),
+    #[error("--drain {0:?}: must be at most {DRAIN_MAX:?}")]
+    Drain(Duration),
     #[error("--cores {0}: must be 1 to 256")]
     Cores(usize),
     #[error("--history {0}: must be sqlite:DIR, mysql://USER:PASSWORD@HOST/DATABASE or none")]
@@ -111,6 +115,9 @@ impl Settings {
         if args.tick < TICK_MIN || TICK_MAX < args.tick {
             return Err(SettingsError::Tick(args.tick));
         }
+        if DRAIN_MAX < args.drain {
+            return Err(SettingsError::Drain(args.drain));
+        }
         let history = history(args)?;
         let cluster = cluster(args)?;
         for origin in &args.allow_origin {
@@ -143,6 +150,7 @@ impl Settings {
             listen,
             cores,
             tick: args.tick,
+            drain: args.drain,
             allow_origin,
             tokens: args.tokens.clone(),
             identity,

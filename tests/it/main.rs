@@ -7,6 +7,7 @@
 )]
 
 mod agents;
+mod deploy;
 mod documents;
 mod h2;
 mod history;
@@ -14,6 +15,7 @@ mod http;
 mod http2;
 mod ledger;
 mod live;
+mod loadtests;
 mod mariadb;
 mod past;
 mod proxy;
@@ -23,6 +25,7 @@ mod redis_faults;
 mod redis_server;
 mod shared;
 mod ship;
+mod stop;
 mod support;
 mod tidy;
 mod tls;
