@@ -13,7 +13,7 @@ SUITE ?=
 packages = { [ node_modules/.package-lock.json -nt package-lock.json ] || npm ci; }
 step = @printf '\n== %s  %s\n' "$$(date +%T)" "$(1)"
 
-.PHONY: demo test build lint unit dashboard browser loom fuzz bench-smoke deny attacks conformance setup
+.PHONY: demo test build lint unit dashboard browser loom fuzz bench-smoke deny attacks conformance loadtest setup
 .NOTPARALLEL:
 
 # The whole thing with made-up servers beside this real one; prints the URL to open.
@@ -41,9 +41,9 @@ lint:
 	cargo clippy --locked --all-targets --no-default-features -- -D warnings
 
 unit:
-	@scripts/need.sh cargo cc node mariadb redis
+	@scripts/need.sh cargo cc node mariadb redis haproxy
 	$(call step,Unit and integration tests)
-	cargo test --locked
+	TIDEWALL_SIMULATION_SEEDS=100000 cargo test --locked
 
 dashboard:
 	@scripts/need.sh node
@@ -90,8 +90,15 @@ conformance: build
 	$(call step,Conformance suites)
 	BIN=$(BIN) scripts/conformance.sh $(SUITE)
 
+# Both approaches under the same load, by k6; LOAD_SECONDS=60 each. The report is left in
+# loadtests/results. Not part of `test`: it loads this machine for minutes.
+loadtest: build
+	@scripts/need.sh python openssl redis mariadb k6
+	$(call step,Load tests of both approaches)
+	BIN=$(BIN) python3 loadtests/run.py
+
 # What `test` needs, for machines that go offline later.
 setup:
-	@scripts/need.sh cargo cc node browser openssl mariadb redis cargo-fuzz cargo-deny
+	@scripts/need.sh cargo cc node browser openssl mariadb redis haproxy cargo-fuzz cargo-deny
 	cargo fetch --locked
 	cd dashboard && $(packages)

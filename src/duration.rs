@@ -16,6 +16,15 @@ pub enum DurationError {
 
 /// A clap value parser: a positive duration.
 pub fn parse(text: &str) -> Result<Duration, DurationError> {
+    let duration = parse_any(text)?;
+    if duration.is_zero() {
+        return Err(DurationError::Zero);
+    }
+    Ok(duration)
+}
+
+/// The same where none at all is one: `0s`.
+pub fn parse_any(text: &str) -> Result<Duration, DurationError> {
     let text = text.trim();
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);
@@ -35,9 +44,6 @@ pub fn parse(text: &str) -> Result<Duration, DurationError> {
         .ok()
         .and_then(|n| n.checked_mul(unit_ms))
         .ok_or_else(|| DurationError::TooLong(text.to_owned()))?;
-    if ms == 0 {
-        return Err(DurationError::Zero);
-    }
     Ok(Duration::from_millis(ms))
 }
 
@@ -64,6 +70,13 @@ mod tests {
 
     fn check(text: &str, ms: u64) {
         assert_eq!(parse(text), Ok(Duration::from_millis(ms)), "{text}");
+    }
+
+    #[test]
+    fn only_where_it_is_asked_for_nothing_is_a_duration() {
+        assert_eq!(parse("0s"), Err(DurationError::Zero));
+        assert_eq!(parse_any("0s"), Ok(Duration::ZERO));
+        assert_eq!(parse_any("5s"), parse("5s"));
     }
 
     #[test]

@@ -458,6 +458,9 @@ pub const HANDOVER_QUEUE: usize = 1_024;
 pub const CONNECTIONS_FD_PERCENT: u64 = 90;
 /// An ordered stop is over after this, whatever peers do.
 pub const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+/// The longest that a node that is to stop may go on as before, not ready any more: a balancer that
+/// asks each ten seconds has asked six times.
+pub const DRAIN_MAX: Duration = Duration::from_secs(60);
 /// Time that connections get to finish what they began when a stop is asked for.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_millis(1_500);
 /// Time the aggregator gives the cores to close their rings: twice what they take at most.

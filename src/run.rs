@@ -10,6 +10,7 @@ use thiserror::Error;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::agent::fleet::{self, FleetError};
+use crate::agent::ready::{self, ReadyError};
 use crate::agent::{self, AgentError, Background};
 use crate::auth::tokens::{self, TokensError};
 use crate::cli::{
@@ -51,6 +52,8 @@ pub enum RunError {
     #[error(transparent)]
     Fleet(#[from] FleetError),
     #[error(transparent)]
+    Ready(#[from] ReadyError),
+    #[error(transparent)]
     Usage(#[from] clap::Error),
 }
 
@@ -69,6 +72,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Serve(args) => serve(&args),
         Command::Demo(args) => demo(&args),
         Command::Agent(args) => agent::run(&args).map_err(Into::into),
+        Command::Ready(args) => ready::run(&args).map_err(Into::into),
         Command::Migrate(args) => migrate(&args),
         Command::Verify(args) => verify(&args),
         Command::Token(TokenCommand::New(args)) => new_token(&args),
@@ -90,6 +94,7 @@ impl RunError {
             Self::Settings(_) | Self::Usage(_) | Self::Token(_) | Self::Tls(_) => 2,
             Self::Agent(error) => error.exit_code(),
             Self::Fleet(error) => error.exit_code(),
+            Self::Ready(error) => error.exit_code(),
             Self::History(_) => 2,
             Self::Migrate(MysqlError::Url(_) | MysqlError::NoDatabase) => 2,
             Self::Verify(_)
@@ -130,7 +135,7 @@ fn log_to_stderr(cli: &Cli) {
 
 fn serve(args: &ServeArgs) -> Result<(), RunError> {
     let settings = Settings::new(args)?;
-    let signals = Signals::listen()?;
+    let mut signals = Signals::listen()?;
     let server = start(&settings)?;
     if settings.tokens.is_some() && settings.identity.is_none() && !settings.is_loopback() {
         tracing::warn!("tokens travel in clear text: give --tls-cert and --tls-key");
@@ -145,7 +150,23 @@ fn serve(args: &ServeArgs) -> Result<(), RunError> {
     say(&format!("listening on {}", url(&settings, &server)));
     say_history(&settings, &server);
     say_cluster(&settings, &server);
-    signals.until_stopped(|| reload(&server));
+    stop_when_told(&mut signals, server, settings.drain, || ())
+}
+
+/// The node's end. A balancer gets `--drain` to see that it nears, then `leave` is done.
+fn stop_when_told(
+    signals: &mut Signals,
+    server: Server,
+    drain: Duration,
+    leave: impl FnOnce(),
+) -> Result<(), RunError> {
+    signals.until_stopped(Duration::MAX, || reload(&server));
+    server.announce_stop();
+    if !drain.is_zero() {
+        tracing::info!(?drain, "stopping: not ready, and serving a while");
+        signals.until_stopped(drain, || reload(&server));
+    }
+    leave();
     tracing::info!("stopping");
     Ok(server.stop()?)
 }
@@ -305,7 +326,7 @@ fn demo(args: &DemoArgs) -> Result<(), RunError> {
     if args.tls {
         settings.identity = Some(tls::make_identity()?);
     }
-    let signals = Signals::listen()?;
+    let mut signals = Signals::listen()?;
     let server = match start(&settings) {
         // Somebody else has the usual port; a demo takes any.
         Err(RunError::Listen(usual, error)) if error.kind() == io::ErrorKind::AddrInUse => {
@@ -334,10 +355,9 @@ fn demo(args: &DemoArgs) -> Result<(), RunError> {
         say("The certificate was made for this run: the browser will ask whether to trust it.");
     }
     say("Ctrl-C ends it.");
-    signals.until_stopped(|| reload(&server));
     // Senders first: a server that goes away under them would only make them complain.
-    drop((machine, fleet));
-    Ok(server.stop()?)
+    let leave = || drop((machine, fleet));
+    stop_when_told(&mut signals, server, settings.drain, leave)
 }
 
 /// The demo's senders: this machine's own agent, and servers made up.
@@ -393,15 +413,15 @@ impl Signals {
         })
     }
 
-    /// Waits for the end; a hangup asks for a reload.
-    fn until_stopped(self, reload: impl Fn()) {
+    /// Waits for the end, `limit` at most; a hangup asks for a reload.
+    fn until_stopped(&mut self, limit: Duration, reload: impl Fn()) {
         let Self {
             runtime,
-            mut term,
-            mut interrupt,
-            mut hangup,
+            term,
+            interrupt,
+            hangup,
         } = self;
-        runtime.block_on(async {
+        let stopped = async {
             loop {
                 tokio::select! {
                     _ = term.recv() => return,
@@ -409,6 +429,8 @@ impl Signals {
                     _ = hangup.recv() => reload(),
                 }
             }
-        });
+        };
+        // Either way the time has come.
+        let _ = runtime.block_on(async { tokio::time::timeout(limit, stopped).await });
     }
 }

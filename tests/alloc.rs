@@ -98,6 +98,7 @@ fn start() -> Server {
         listen: "127.0.0.1:0".parse().unwrap(),
         cores: 1,
         tick: Duration::from_secs(3600),
+        drain: Duration::ZERO,
         allow_origin: Vec::new(),
         tokens: None,
         identity: None,

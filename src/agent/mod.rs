@@ -8,6 +8,7 @@ pub mod fleet;
 pub mod host;
 mod http1;
 mod http2;
+pub mod ready;
 mod report;
 mod response;
 mod sender;

@@ -168,9 +168,14 @@ impl Server {
         Ok(())
     }
 
+    /// Not ready any more, and all else as before: what a balancer must see before a stop.
+    pub fn announce_stop(&self) {
+        self.shared.stopping.store(true, Relaxed);
+    }
+
     /// Refuse, drain, last frame, `bye`; done within [`crate::limits::STOP_TIMEOUT`].
     pub fn stop(self) -> io::Result<()> {
-        self.shared.stopping.store(true, Relaxed);
+        self.announce_stop();
         self.stopping.store(true, Relaxed);
         // No receiver: every core has ended already, and its result says why.
         let _ = self.phase.send(Phase::Draining);

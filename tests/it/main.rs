@@ -7,6 +7,7 @@
 )]
 
 mod agents;
+mod deploy;
 mod documents;
 mod h2;
 mod history;
@@ -14,13 +15,17 @@ mod http;
 mod http2;
 mod ledger;
 mod live;
+mod loadtests;
 mod mariadb;
 mod past;
 mod proxy;
 mod redis;
+mod redis_ear;
+mod redis_faults;
 mod redis_server;
 mod shared;
 mod ship;
+mod stop;
 mod support;
 mod tidy;
 mod tls;

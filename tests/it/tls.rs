@@ -17,14 +17,14 @@ use crate::support::{Node, PATIENCE, eventually};
 const DOC: &str = r#"{"server_id":1,"metric_type":"cpu","value":53.2,"unit":"%"}"#;
 
 /// A folder of its own with a certificate and its key.
-struct Files {
-    folder: PathBuf,
-    cert: PathBuf,
-    key: PathBuf,
+pub(crate) struct Files {
+    pub(crate) folder: PathBuf,
+    pub(crate) cert: PathBuf,
+    pub(crate) key: PathBuf,
 }
 
 impl Files {
-    fn new(name: &str) -> Files {
+    pub(crate) fn new(name: &str) -> Files {
         let folder = format!("tidewall-tls-{name}-{}", std::process::id());
         let folder = std::env::temp_dir().join(folder);
         fs::create_dir_all(&folder).unwrap();
@@ -43,11 +43,11 @@ impl Files {
         made.cert.pem()
     }
 
-    fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         fs::read_to_string(&self.cert).unwrap()
     }
 
-    fn node(&self) -> Node {
+    pub(crate) fn node(&self) -> Node {
         let text = |path: &Path| path.to_str().unwrap().to_owned();
         let (cert, key) = (text(&self.cert), text(&self.key));
         Node::start(&["--tls-cert", &cert, "--tls-key", &key])
