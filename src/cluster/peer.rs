@@ -131,18 +131,19 @@ impl Peer {
 
     pub(super) fn hear(&mut self, mono_ms: u64, now: Now) {
         self.heard_ms = now.mono_ms;
-        self.offset
-            .see(now.mono_ms as i64 - mono_ms as i64, now.mono_ms);
+        // Saturating, here and below: a peer with the key may still say any number.
+        let offset_ms = (now.mono_ms as i64).saturating_sub_unsigned(mono_ms);
+        self.offset.see(offset_ms, now.mono_ms);
     }
 
     /// Moves on in the sequence.
     pub(super) fn place(&mut self, seq: u64) -> Place {
         match &mut self.sync {
-            Sync::Whole { seq: last } if seq == *last + 1 => {
+            Sync::Whole { seq: last } if Some(seq) == last.checked_add(1) => {
                 *last = seq;
                 Place::Next
             }
-            Sync::Gap { seq: last, .. } if seq == *last + 1 => {
+            Sync::Gap { seq: last, .. } if Some(seq) == last.checked_add(1) => {
                 *last = seq;
                 Place::Held
             }
@@ -221,7 +222,7 @@ impl Peer {
             let record = Record::Pulse {
                 peer: self.number,
                 slot,
-                heard_ms: (heard_base_ms - pulse.age_ms as i64).max(0) as u64,
+                heard_ms: since(heard_base_ms, pulse.age_ms),
                 interval_ms: u32::try_from(pulse.interval_ms).unwrap_or(0),
             };
             inlet.records.push_back(record.pack());
@@ -243,7 +244,8 @@ impl Peer {
 
     /// A time of the peer's monotonic clock on ours; never ahead of now.
     pub(super) fn here_ms(&self, mono_ms: u64, now: Now) -> i64 {
-        let here_ms = self.offset.least().map(|offset| mono_ms as i64 + offset);
+        let offset_ms = self.offset.least();
+        let here_ms = offset_ms.map(|offset_ms| offset_ms.saturating_add_unsigned(mono_ms));
         here_ms.map_or(now.mono_ms as i64, |ms| ms.min(now.mono_ms as i64))
     }
 
@@ -316,7 +318,7 @@ impl Peer {
                 slot,
                 column,
                 value: cell.value,
-                heard_ms: (heard_base_ms - i64::from(cell.age_ms)).max(0) as u64,
+                heard_ms: since(heard_base_ms, u64::from(cell.age_ms)),
                 is_arrival,
             };
             inlet.records.push_back(record.pack());
@@ -335,6 +337,11 @@ impl Peer {
         }
         Ok(known.slot)
     }
+}
+
+/// So long before then; never before this node's own time began.
+fn since(base_ms: i64, age_ms: u64) -> u64 {
+    base_ms.saturating_sub_unsigned(age_ms).max(0) as u64
 }
 
 impl Offset {

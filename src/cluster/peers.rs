@@ -284,7 +284,7 @@ impl Peers {
 
     fn take_keyframe(&mut self, node: &str, message: &[u8], now: Now) -> Result<(), Refused> {
         let (head, bytes) = wire::open(message, &self.seal)?;
-        let age_ms = now.wall_ms - head.wall_ms;
+        let age_ms = now.wall_ms.saturating_sub(head.wall_ms);
         let oldest_ms = millis(CLUSTER_NODES_TTL) as i64;
         if !(-(millis(CLUSTER_SKEW_MAX) as i64)..=oldest_ms).contains(&age_ms) {
             return Err(Refused::Skew);
@@ -318,7 +318,7 @@ impl Peers {
         let Body::Keyframe(picture) = wire::read_body(head.kind, bytes)? else {
             return Err(Refused::Malformed);
         };
-        let age_ms = now.wall_ms - head.wall_ms;
+        let age_ms = now.wall_ms.saturating_sub(head.wall_ms);
         if head.node != self.node || head.epoch == self.epoch {
             return Err(Refused::Name);
         }
@@ -350,7 +350,7 @@ impl Peers {
         let base_ms = if peer.is_timed() {
             peer.here_ms(head.mono_ms, now)
         } else {
-            let age_ms = (now.wall_ms - head.wall_ms).max(0);
+            let age_ms = (now.wall_ms.saturating_sub(head.wall_ms)).max(0);
             let base_ms = now.mono_ms as i64 - age_ms;
             peer.heard_ms = base_ms.max(0) as u64;
             base_ms
@@ -470,4 +470,57 @@ impl From<Fault> for Refused {
 
 fn millis(duration: std::time::Duration) -> u64 {
     duration.as_millis() as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::HEAD_START_MS;
+
+    const NOW: Now = Now {
+        mono_ms: HEAD_START_MS,
+        wall_ms: 1_795_680_000_000,
+    };
+
+    fn peers() -> Peers {
+        let seal = Seal::new(&[1; 32]);
+        Peers::new("a", 7, seal, Catalog::with_bounds(8, 4), Arc::default())
+    }
+
+    /// Sums over them must not run over: whoever has the key may still err.
+    #[test]
+    fn any_number_may_be_said() {
+        let ends = [0, 1, 1 << 63, u64::MAX - 1, u64::MAX];
+        let (seal, mut message) = (Seal::new(&[1; 32]), Vec::new());
+        let mut peers = peers();
+        for (epoch, mono_ms) in (1..).zip(ends.into_iter().cycle().take(25)) {
+            for seq in ends {
+                let mut head = Head {
+                    kind: Kind::Delta,
+                    node: "b",
+                    epoch,
+                    seq,
+                    mono_ms,
+                    wall_ms: NOW.wall_ms,
+                };
+                let delta = Body::Delta(Picture::default());
+                wire::encode(&head, &delta, &seal, &mut message);
+                peers.receive(&message, NOW);
+                head.kind = Kind::Keyframe;
+                let keyframe = Body::Keyframe(Picture::default());
+                for wall_ms in [NOW.wall_ms, i64::MIN, i64::MAX] {
+                    let head = Head { wall_ms, ..head };
+                    wire::encode(&head, &keyframe, &seal, &mut message);
+                    peers.keyframe("b", &message, NOW);
+                    peers.receive(&message, NOW);
+                    let head = Head { node: "a", ..head };
+                    wire::encode(&head, &keyframe, &seal, &mut message);
+                    peers.restore(&message, NOW);
+                }
+            }
+        }
+        assert_eq!(peers.roster().standings(NOW.mono_ms).len(), 0);
+        peers.poll(NOW);
+        assert_eq!(peers.roster().standings(NOW.mono_ms).len(), 1);
+    }
 }
