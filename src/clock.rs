@@ -6,11 +6,14 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 /// a step of the wall clock can neither stall nor age anything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Now {
-    /// Milliseconds since the process's [`Clock`] was made; never goes back.
+    /// Monotonic milliseconds: [`HEAD_START_MS`] when the process's [`Clock`] was made.
     pub mono_ms: u64,
     /// Milliseconds since the Unix epoch.
     pub wall_ms: i64,
 }
+
+/// What others heard before this process began has a time, too: peers tell ages of up to an hour.
+pub const HEAD_START_MS: u64 = 2 * 3_600_000;
 
 /// Copied into every thread; all copies share one origin.
 #[derive(Clone, Copy, Debug)]
@@ -33,7 +36,11 @@ impl Clock {
     }
 
     pub fn mono_ms(&self) -> u64 {
-        u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX)
+        HEAD_START_MS + self.uptime_ms()
+    }
+
+    pub fn uptime_ms(&self) -> u64 {
+        self.origin.elapsed().as_millis() as u64
     }
 }
 

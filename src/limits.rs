@@ -3,7 +3,11 @@
 //! A limit that is stated once can be tested once: at the bound and one past it. Relations between
 //! limits are compile-time assertions at the end.
 
+mod cluster;
+
 use std::time::Duration;
+
+pub use cluster::*;
 
 pub const KIB: usize = 1024;
 pub const MIB: usize = 1024 * KIB;
@@ -403,47 +407,6 @@ pub const SHIP_INTERVAL: Duration = Duration::from_secs(60);
 /// What a stop leaves it to ship the rest.
 pub const SHIP_STOP_TIMEOUT: Duration = Duration::from_secs(2);
 
-// ---- cluster --------------------------------------------------------------------------------
-
-/// Channels that nodes publish on, each by its own name: a power of two, so that a cluster of Redis
-/// spreads them over its shards; three get 5 or 6 each. A node hears all.
-pub const CLUSTER_CHANNELS: usize = 16;
-/// Hosts of a URL: each may take its time to fail before the next is tried.
-pub const CLUSTER_HOSTS_MAX: usize = 16;
-/// From the first packet to a session; and from a command to its answer. In one network it is a
-/// millisecond: a second is a server that is stopped, or gone.
-pub const CLUSTER_CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
-pub const CLUSTER_COMMAND_TIMEOUT: Duration = Duration::from_secs(1);
-/// The same for a keyframe: [`CLUSTER_KEYFRAME_BYTES_MAX`] in this time is 67 Mbit a second.
-pub const CLUSTER_KEYFRAME_TIMEOUT: Duration = Duration::from_secs(2);
-/// How often each server is asked whether it is there and takes writes. With the time its answer
-/// has, one that is gone without a word is known after 3 s, by the next message after 1.
-pub const CLUSTER_CHECK_INTERVAL: Duration = Duration::from_secs(1);
-/// One message; past it it is not sent, and not taken.
-pub const CLUSTER_MESSAGE_BYTES_MAX: usize = MIB;
-/// One keyframe: [`SERIES_MAX`] x 16 B.
-pub const CLUSTER_KEYFRAME_BYTES_MAX: usize = 16 * MIB;
-/// What Redis lets wait for a subscriber by default (`client-output-buffer-limit pubsub 32mb 8mb
-/// 60`): past the first at once, past the second for a minute, the connection is cut. 16 nodes that
-/// send 60 KB ten times a second are 9.6 MB a second: a node may take nothing for 3.3 s. A keyframe
-/// that is read waits there too, since it comes by the same connection.
-pub const REDIS_PUBSUB_HARD_BYTES: usize = 32 * MIB;
-pub const REDIS_PUBSUB_SOFT_BYTES: usize = 8 * MIB;
-/// Bytes that came without making one whole message or answer; past it the link ends. Redis lets
-/// anybody publish 512 MB, and its client would read them all.
-pub const CLUSTER_UNPARSED_BYTES_MAX: usize =
-    CLUSTER_KEYFRAME_BYTES_MAX + CLUSTER_MESSAGE_BYTES_MAX;
-/// Nodes in the list of those seen; of more the newest. Far past what one Redis can carry.
-pub const CLUSTER_NODES_MAX: usize = 256;
-/// A node that stored no keyframe for so long is not looked for.
-pub const CLUSTER_NODES_TTL: Duration = Duration::from_secs(60);
-/// What all channels and keys of one wall begin with, and a node's name.
-pub const CLUSTER_PREFIX_BYTES_MAX: usize = 64;
-pub const CLUSTER_NODE_BYTES_MAX: usize = 64;
-/// The secret that messages are authenticated with: no less than the 256 bits of its hash.
-pub const CLUSTER_KEY_BYTES_MIN: usize = 32;
-pub const CLUSTER_KEY_BYTES_MAX: usize = 4 * KIB;
-
 // ---- WebSocket ------------------------------------------------------------------------------
 
 /// One ingest message, all its fragments together; past it close 1009.
@@ -558,12 +521,6 @@ const _: () = assert!(
     "a full batch and the largest row fit a packet"
 );
 const _: () = assert!(MYSQL_LOCK_WAIT_SECONDS * 2 <= MYSQL_TIMEOUT.as_secs());
-const _: () = assert!(CLUSTER_CHANNELS.is_power_of_two());
-const _: () = assert!(
-    CLUSTER_KEYFRAME_BYTES_MAX + 8 * CLUSTER_MESSAGE_BYTES_MAX <= REDIS_PUBSUB_HARD_BYTES,
-    "a keyframe on its way leaves room for messages"
-);
-const _: () = assert!(CLUSTER_MESSAGE_BYTES_MAX < REDIS_PUBSUB_SOFT_BYTES);
 const _: () = assert!(TARGET_BYTES_MAX < HEAD_BYTES_MAX && HEAD_BYTES_MAX < READ_BUFFER_BYTES);
 const _: () = assert!(
     CONTROL_OUT_BYTES_MAX + 2 * VIEWER_SEND_BUFFER_BYTES <= 56 * KIB,

@@ -5,11 +5,13 @@
 //! due = sent + coalesced + closed` hold by construction once traffic stops; a test compares them
 //! with a client's own count.
 
+mod cluster;
 mod history;
 
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+pub use cluster::{Cluster, Refused};
 pub use history::{Dropped, History};
 
 use crate::reject::{self, REASONS, Reason};
@@ -167,6 +169,7 @@ pub fn exposition(
     cores: &[&Counters],
     aggregated: &Aggregated,
     history: Option<&History>,
+    cluster: Option<&Cluster>,
     gauges: &Gauges,
 ) -> String {
     let mut text = Text {
@@ -179,6 +182,7 @@ pub fn exposition(
     state(&mut text, aggregated, gauges);
     lateness(&mut text, &aggregated.tick_lateness);
     history::write(&mut text, aggregated, history);
+    cluster::write(&mut text, cluster);
     text.out.push_str("# EOF\n");
     text.out
 }
@@ -454,7 +458,7 @@ mod tests {
         for late_ms in [0, 1, 2, 3, 5, 6, 2_000, 2_001] {
             aggregated.tick_lateness.record(late_ms);
         }
-        let text = exposition(&[], &aggregated, None, &Gauges::default());
+        let text = exposition(&[], &aggregated, None, None, &Gauges::default());
         for line in [
             "bucket{le=\"0.0\"} 1",
             "bucket{le=\"0.001\"} 2",
@@ -479,6 +483,7 @@ mod tests {
         let text = exposition(
             &[&one, &two],
             &Aggregated::default(),
+            None,
             None,
             &Gauges::default(),
         );

@@ -14,6 +14,7 @@ pub enum Endpoint {
     Hosts,
     History,
     Offenders,
+    Nodes,
     Health,
     Ready,
     Metrics,
@@ -28,13 +29,14 @@ pub enum Endpoint {
     Options(&'static str),
 }
 
-const API: [&str; 6] = [
+const API: [&str; 7] = [
     "/api/metrics",
     "/api/live",
     "/api/snapshot",
     "/api/hosts",
     "/api/history",
     "/api/offenders",
+    "/api/nodes",
 ];
 
 /// Finds the endpoint. An upgrade to WebSocket is a way of asking, not a path of its own: the same
@@ -69,6 +71,7 @@ pub fn route(request: &Request<'_>) -> Result<Endpoint, Reject> {
         ("/api/hosts", _) => Ok(Endpoint::Hosts),
         ("/api/history", _) => Ok(Endpoint::History),
         ("/api/offenders", _) => Ok(Endpoint::Offenders),
+        ("/api/nodes", _) => Ok(Endpoint::Nodes),
         ("/healthz", _) => Ok(Endpoint::Health),
         ("/readyz", _) => Ok(Endpoint::Ready),
         ("/metrics", _) => Ok(Endpoint::Metrics),
@@ -87,6 +90,7 @@ impl Endpoint {
             Endpoint::LiveSocket
             | Endpoint::Snapshot
             | Endpoint::Hosts
+            | Endpoint::Nodes
             | Endpoint::History
             | Endpoint::Wall => Some(Scope::Read),
             Endpoint::Metrics | Endpoint::Offenders => Some(Scope::Admin),

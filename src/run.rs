@@ -144,6 +144,7 @@ fn serve(args: &ServeArgs) -> Result<(), RunError> {
     }
     say(&format!("listening on {}", url(&settings, &server)));
     say_history(&settings, &server);
+    say_cluster(&settings, &server);
     signals.until_stopped(|| reload(&server));
     tracing::info!("stopping");
     Ok(server.stop()?)
@@ -202,6 +203,13 @@ fn say_history(settings: &Settings, server: &Server) {
             report.series,
             bytes(cost)
         ));
+    }
+}
+
+fn say_cluster(settings: &Settings, server: &Server) {
+    if let (Some(plan), Some(cluster)) = (&settings.cluster, &server.shared().cluster) {
+        let (node, target) = (&cluster.node, &plan.target);
+        say(&format!("joins other nodes as {node} through {target}"));
     }
 }
 

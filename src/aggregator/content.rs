@@ -1,11 +1,14 @@
 //! What each kind of view shows of the live state.
 
+use std::sync::Arc;
+
 use super::columns::Columns;
 use super::hosts::Hosts;
 use super::matrix::Matrix;
 use super::selection::Selections;
 use super::silence::Silence;
 use super::stats::{Key, Summary, TopRows, evaluate, key, scale};
+use crate::cluster::roster::Roster;
 use crate::frame::filter::Filter;
 use crate::frame::view::{Expr, Kind};
 use crate::frame::{Content, Host, HostMetric, Line, Map, MetricStats, Names, State, Stats, Top};
@@ -19,6 +22,8 @@ pub struct Live {
     pub matrix: Matrix,
     pub silence: Silence,
     pub selections: Selections,
+    /// Names of peers; None: this node is alone.
+    pub roster: Option<Arc<Roster>>,
     /// Values under evaluation, one bag a group; kept for their allocations.
     bags: Vec<Vec<Key>>,
 }
@@ -31,6 +36,7 @@ impl Live {
             matrix: Matrix::new(series_max),
             silence: Silence::default(),
             selections: Selections::default(),
+            roster: None,
             bags: Vec::new(),
         }
     }
@@ -181,9 +187,14 @@ impl Live {
                 age_ms: u64::from((now_ms as u32).wrapping_sub(stamp)),
             })
         });
+        let node = self.node_of(slot);
+        let is_cut_off = self.silence.is_unreachable(self.silence.owner(slot));
+        let cause = node.as_ref().filter(|_| is_cut_off);
         Host {
             name: name.to_owned(),
             slot: Some(slot),
+            cause: cause.map(|node| format!("node {node} unreachable")),
+            node,
             state: self.silence.state(slot),
             age_ms,
             interval_ms,
@@ -193,6 +204,11 @@ impl Live {
                 .map_or_else(Vec::new, |host| host.tags.to_vec()),
             metrics: metrics.collect(),
         }
+    }
+
+    fn node_of(&self, slot: Slot) -> Option<String> {
+        let name = self.roster.as_ref()?.name(self.silence.owner(slot))?;
+        Some(name.to_string())
     }
 
     fn stats(&mut self) -> Stats {

@@ -101,19 +101,24 @@ impl Matrix {
 
     /// Every value of a column; in the order of slots when dense.
     pub fn each(&self, column: Column, mut f: impl FnMut(Slot, f64)) {
+        self.each_stamped(column, |slot, value, _| f(slot, value));
+    }
+
+    #[inline]
+    pub fn each_stamped(&self, column: Column, mut f: impl FnMut(Slot, f64, u32)) {
         let Some(cells) = self.columns.get(usize::from(column)) else {
             return;
         };
         match &cells.store {
             Store::Sparse(sparse) => {
                 for (&slot, cell) in sparse {
-                    f(slot, cell.value);
+                    f(slot, cell.value, cell.stamp);
                 }
             }
             Store::Dense(dense) => {
                 for (slot, cell) in dense.iter().enumerate() {
                     if !{ cell.value }.is_nan() {
-                        f(slot as Slot, cell.value);
+                        f(slot as Slot, cell.value, cell.stamp);
                     }
                 }
             }

@@ -6,6 +6,7 @@
 
 pub mod columns;
 pub mod content;
+pub mod export;
 pub mod fleet;
 pub mod hosts;
 pub mod matrix;
@@ -29,15 +30,19 @@ use tokio::sync::oneshot;
 use crate::broadcast::Mailbox;
 use crate::catalog::Catalog;
 use crate::clock::{Clock, Now};
+use crate::cluster::service as cluster;
 use crate::frame::flag;
 use crate::frame::view::View;
 use crate::frame::views::Views;
 use crate::history::service::Feed;
 use crate::limits::{
-    DRAIN_BATCH, DRAIN_INTERVAL, QUESTION_BUDGET, QUESTIONS_MAX, RING_CAPACITY, RINGS_TIMEOUT,
+    CLUSTER_RING_CAPACITY, DRAIN_BATCH, DRAIN_INTERVAL, QUESTION_BUDGET, QUESTIONS_MAX,
+    RING_CAPACITY, RINGS_TIMEOUT,
 };
 use crate::observe::Aggregated;
 use crate::ring::Consumer;
+use crate::sample::Sample;
+use export::Exporter;
 use fleet::Fleet;
 use pace::Pace;
 
@@ -57,6 +62,8 @@ pub struct Inputs {
     pub stop: Arc<AtomicBool>,
     /// None: what was is not kept.
     pub history: Option<Feed>,
+    /// None: this node is alone.
+    pub cluster: Option<cluster::Feed>,
 }
 
 /// A query that waits for its answer. Whoever asked may go away: the answer is dropped then.
@@ -92,6 +99,7 @@ pub fn run(inputs: Inputs) {
         let is_over = desk.is_over(now, &mut stop_ms);
         desk.collect();
         desk.drain(now);
+        desk.meet_peers(now);
         if is_over {
             desk.finish(now);
             desk.answer(now);
@@ -114,14 +122,21 @@ struct Desk {
     pace: Pace,
     /// Bounded by [`QUESTIONS_MAX`]; as many may wait in the channel.
     asked: VecDeque<Question>,
+    /// A keyframe in the making.
+    exporter: Option<Exporter>,
 }
 
 impl Desk {
     fn new(inputs: Inputs) -> Self {
         let tick_ms = millis(inputs.tick).max(1);
         let (catalog, views) = (Arc::clone(&inputs.catalog), Arc::clone(&inputs.views));
+        let mut fleet = Fleet::new(catalog, views, tick_ms as u32);
+        if let Some(cluster) = &inputs.cluster {
+            fleet.set_roster(Arc::clone(&cluster.roster));
+        }
         Self {
-            fleet: Fleet::new(catalog, views, tick_ms as u32),
+            fleet,
+            exporter: None,
             pace: Pace::new(inputs.clock.mono_ms() + tick_ms, tick_ms),
             asked: VecDeque::with_capacity(QUESTIONS_MAX),
             inputs,
@@ -151,7 +166,12 @@ impl Desk {
     /// ring's capacity from each, so that a fast producer does not keep the tick waiting.
     fn drain(&mut self, now: Now) -> u64 {
         let before = self.fleet.totals().samples;
-        let Inputs { rings, history, .. } = &mut self.inputs;
+        let Inputs {
+            rings,
+            history,
+            cluster,
+            ..
+        } = &mut self.inputs;
         for _ in 0..RING_CAPACITY / DRAIN_BATCH {
             let mut drained = 0;
             for ring in rings.iter_mut() {
@@ -159,6 +179,9 @@ impl Desk {
                     self.fleet.fold(samples, now);
                     if let Some(history) = history {
                         history.forward(samples, now.wall_ms);
+                    }
+                    if let Some(cluster) = cluster {
+                        cluster.forward(samples);
                     }
                 });
             }
@@ -172,6 +195,30 @@ impl Desk {
         let samples = self.fleet.totals().samples;
         self.inputs.aggregated.samples.set(samples);
         samples - before
+    }
+
+    /// What peers heard, and what they shall know of what this node did.
+    fn meet_peers(&mut self, now: Now) {
+        let Some(cluster) = &mut self.inputs.cluster else {
+            return;
+        };
+        for _ in 0..CLUSTER_RING_CAPACITY / DRAIN_BATCH {
+            let fleet = &mut self.fleet;
+            let fold = |records: &[Sample]| fleet.fold_peers(records, now);
+            if cluster.records.drain(DRAIN_BATCH, fold) == 0 {
+                break;
+            }
+        }
+        if cluster.takes_export() {
+            self.exporter = Some(Exporter::new(now.mono_ms));
+        }
+        if let Some(mut exporter) = self.exporter.take() {
+            if self.fleet.export(&mut exporter) {
+                cluster.export(exporter.finish());
+            } else {
+                self.exporter = Some(exporter);
+            }
+        }
     }
 
     /// Nothing that was accepted is lost, however large a ring is. A producer that did not go in
@@ -215,9 +262,14 @@ impl Desk {
     }
 
     fn publish(&mut self, now: Now, last: bool) {
-        let is_degraded = self.inputs.history.as_ref().is_some_and(Feed::is_degraded);
+        let Inputs {
+            history, cluster, ..
+        } = &self.inputs;
+        let is_degraded = history.as_ref().is_some_and(Feed::is_degraded);
+        let is_partial = cluster.as_ref().is_some_and(cluster::Feed::is_partial);
+        let degraded = u16::from(is_degraded) * flag::DEGRADED;
         self.fleet
-            .set_flags(u16::from(is_degraded) * flag::DEGRADED);
+            .set_flags(degraded | u16::from(is_partial) * flag::PARTIAL);
         let tick = Arc::new(self.fleet.tick(now, last));
         for mailbox in &self.inputs.mailboxes {
             mailbox.post(Arc::clone(&tick));
@@ -251,7 +303,6 @@ mod tests {
     use super::*;
     use crate::catalog::lookup::Lookup;
     use crate::ring::{Producer, ring};
-    use crate::sample::Sample;
 
     struct Running {
         producers: Vec<Producer>,
@@ -279,6 +330,7 @@ mod tests {
             aggregated: Arc::clone(&aggregated),
             stop: Arc::clone(&stop),
             history: None,
+            cluster: None,
         };
         Running {
             producers,

@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use crate::cluster::record::{Peer, SELF};
 use crate::frame::State;
 use crate::limits::{
     ARRIVAL_GAP_MIN, DOWN_INTERVALS, FORGET_AFTER, FORGETS_PER_TICK, INTERVAL_MAX, INTERVAL_MIN,
@@ -19,6 +20,8 @@ const SMOOTHING: f32 = 8.0;
 
 /// A `last_ms` that no clock reaches: half of u64 away from any.
 const NEVER: u64 = 1 << 63;
+
+const _: () = assert!(size_of::<Pulse>() == 16);
 
 const GAP_MIN_MS: u64 = millis(ARRIVAL_GAP_MIN);
 
@@ -37,6 +40,12 @@ struct Pulse {
     /// Learnt from gaps; 0 before the first one.
     interval_ms: f32,
     life: Life,
+    /// The node that heard it last.
+    owner: Peer,
+    /// Somebody heard it: else its name is known and its sample on the way.
+    is_heard: bool,
+    /// It was heard by this node in this life.
+    was_here: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -50,6 +59,8 @@ pub struct Counts {
 #[derive(Default)]
 pub struct Silence {
     pulses: Vec<Pulse>,
+    /// By peer: those that cannot be heard, so that nobody here knows what their hosts do.
+    unreachable: Vec<bool>,
     /// As of the last [`Silence::refresh`]; by slot, like the pulses.
     states: Vec<State>,
     counts: Counts,
@@ -72,24 +83,63 @@ impl Silence {
             .map_or(Life::Free, |pulse| pulse.life)
     }
 
-    /// A host was heard. A gap longer than it takes to be down counts as just that long: an outage
-    /// must not pass for a rhythm, and a rhythm that slowed down is still learnt in a few arrivals.
+    /// A host's name is known, its first sample is on the way.
+    pub fn expect(&mut self, slot: Slot, now_ms: u64) {
+        self.revive(slot, now_ms);
+    }
+
+    /// A host was heard here.
     pub fn arrive(&mut self, slot: Slot, now_ms: u64) {
-        let at = slot as usize;
-        if at >= self.pulses.len() {
-            self.pulses.resize(at + 1, Pulse::FREE);
-            self.states.resize(at + 1, State::None);
+        self.hear(slot, now_ms);
+        let pulse = &mut self.pulses[slot as usize];
+        pulse.owner = SELF;
+        pulse.was_here = true;
+    }
+
+    /// A peer heard a host then. It is the peer's if nobody heard it later.
+    pub fn arrive_at(&mut self, peer: Peer, slot: Slot, heard_ms: u64) {
+        self.revive(slot, heard_ms);
+        let pulse = &self.pulses[slot as usize];
+        if !pulse.is_heard || pulse.last_ms < heard_ms {
+            self.hear(slot, heard_ms);
+            self.pulses[slot as usize].owner = peer;
         }
-        let pulse = &mut self.pulses[at];
-        if pulse.life != Life::Live {
-            if pulse.life == Life::Resting {
-                self.resting.retain(|&(_, of)| of != slot);
+    }
+
+    /// A peer's knowledge of a host, which is the better one if it heard it later.
+    pub fn adopt(&mut self, peer: Peer, slot: Slot, heard_ms: u64, interval_ms: u32) {
+        self.revive(slot, heard_ms);
+        let pulse = &mut self.pulses[slot as usize];
+        let interval_ms = u64::from(interval_ms).min(millis(INTERVAL_MAX)) as f32;
+        pulse.was_here |= peer == SELF;
+        if !pulse.is_heard || pulse.last_ms < heard_ms {
+            pulse.last_ms = heard_ms;
+            pulse.owner = peer;
+            pulse.is_heard = true;
+            if 0.0 < interval_ms {
+                pulse.interval_ms = interval_ms;
             }
-            *pulse = Pulse {
-                last_ms: now_ms,
-                interval_ms: 0.0,
-                life: Life::Live,
-            };
+        } else if pulse.interval_ms == 0.0 {
+            pulse.interval_ms = interval_ms;
+        }
+    }
+
+    /// What a peer's hosts do cannot be known, or can again.
+    pub fn reach(&mut self, peer: Peer, is_reachable: bool) {
+        let at = usize::from(peer);
+        if at >= self.unreachable.len() {
+            self.unreachable.resize(at + 1, false);
+        }
+        self.unreachable[at] = !is_reachable;
+    }
+
+    /// A gap longer than it takes to be down counts as just that long: an outage
+    /// must not pass for a rhythm, and a rhythm that slowed down is still learnt in a few arrivals.
+    fn hear(&mut self, slot: Slot, now_ms: u64) {
+        self.revive(slot, now_ms);
+        let pulse = &mut self.pulses[slot as usize];
+        if !std::mem::replace(&mut pulse.is_heard, true) {
+            pulse.last_ms = now_ms;
             return;
         }
         let gap_ms = now_ms.saturating_sub(pulse.last_ms);
@@ -105,12 +155,32 @@ impl Silence {
         pulse.last_ms = now_ms;
     }
 
+    fn revive(&mut self, slot: Slot, now_ms: u64) {
+        let at = slot as usize;
+        if at >= self.pulses.len() {
+            self.pulses.resize(at + 1, Pulse::FREE);
+            self.states.resize(at + 1, State::None);
+        }
+        let pulse = &mut self.pulses[at];
+        if pulse.life == Life::Live {
+            return;
+        }
+        if pulse.life == Life::Resting {
+            self.resting.retain(|&(_, of)| of != slot);
+        }
+        *pulse = Pulse {
+            last_ms: now_ms,
+            life: Life::Live,
+            ..Pulse::FREE
+        };
+    }
+
     /// Works out every host's state. Returns the hosts to be forgotten, a bounded number.
     pub fn refresh(&mut self, now_ms: u64) -> Vec<Slot> {
         let mut forgotten = Vec::new();
         self.counts = Counts::default();
         for (slot, (pulse, state)) in self.pulses.iter().zip(&mut self.states).enumerate() {
-            *state = pulse.state(now_ms);
+            *state = pulse.state(now_ms, &self.unreachable);
             match state {
                 State::Ok => self.counts.ok += 1,
                 State::Stale => self.counts.stale += 1,
@@ -174,6 +244,31 @@ impl Silence {
         })
     }
 
+    /// The node that heard the host last.
+    pub fn owner(&self, slot: Slot) -> Peer {
+        self.pulses
+            .get(slot as usize)
+            .map_or(SELF, |pulse| pulse.owner)
+    }
+
+    pub fn is_unreachable(&self, peer: Peer) -> bool {
+        self.unreachable.get(usize::from(peer)) == Some(&true)
+    }
+
+    /// Whether this node ever heard the host, in its present life.
+    pub fn was_here(&self, slot: Slot) -> bool {
+        self.pulses
+            .get(slot as usize)
+            .is_some_and(|pulse| pulse.was_here)
+    }
+
+    /// Hosts that were heard here last: slot, time and rhythm, 0 for one not learnt yet.
+    pub fn own(&self) -> impl Iterator<Item = (Slot, u64, u32)> {
+        let pulses = self.pulses.iter().zip(0..);
+        let own = pulses.filter(|(pulse, _)| pulse.was_here && pulse.owner == SELF);
+        own.map(|(pulse, slot)| (slot, pulse.last_ms, pulse.interval_ms.round() as u32))
+    }
+
     pub fn invariants(&self) {
         let resting = self.pulses.iter().filter(|p| p.life == Life::Resting);
         assert_eq!(resting.count(), self.resting.len());
@@ -192,6 +287,9 @@ impl Pulse {
         last_ms: NEVER,
         interval_ms: 0.0,
         life: Life::Free,
+        owner: SELF,
+        is_heard: false,
+        was_here: false,
     };
 
     fn interval_ms(&self) -> u64 {
@@ -201,11 +299,15 @@ impl Pulse {
         (self.interval_ms.round() as u64).clamp(millis(INTERVAL_MIN), millis(INTERVAL_MAX))
     }
 
-    fn state(&self, now_ms: u64) -> State {
+    fn state(&self, now_ms: u64, unreachable: &[bool]) -> State {
         if self.life != Life::Live {
             return State::None;
         }
         let age_ms = now_ms.saturating_sub(self.last_ms);
+        if unreachable.get(usize::from(self.owner)) == Some(&true) && age_ms <= millis(FORGET_AFTER)
+        {
+            return State::Stale;
+        }
         let interval_ms = self.interval_ms();
         if age_ms > interval_ms * u64::from(DOWN_INTERVALS) {
             State::Down
@@ -348,5 +450,45 @@ mod tests {
             }
             .heard(0, 0)
         );
+    }
+
+    #[test]
+    fn a_host_is_the_node_s_that_heard_it_last() {
+        let mut silence = Silence::default();
+        silence.expect(0, 5_000);
+        silence.arrive_at(1, 0, 4_000);
+        assert_eq!((silence.owner(0), silence.was_here(0)), (1, false));
+        assert_eq!(silence.age_and_interval_ms(0, 5_000).0, 1_000);
+        silence.arrive(0, 6_000);
+        assert_eq!((silence.owner(0), silence.was_here(0)), (SELF, true));
+        silence.arrive_at(2, 0, 5_900);
+        assert_eq!(silence.owner(0), SELF, "it was heard here later");
+        silence.adopt(1, 0, 5_999, 60_000);
+        assert_eq!((silence.owner(0), interval(&silence)), (SELF, 2_000));
+        silence.adopt(1, 0, 6_001, 60_000);
+        assert_eq!((silence.owner(0), interval(&silence)), (1, 60_000));
+        assert_eq!(silence.own().count(), 0);
+        silence.adopt(SELF, 1, 1_000, 0);
+        assert!(silence.own().eq([(1, 1_000, 0)]));
+        silence.invariants();
+    }
+
+    /// What its hosts do nobody knows: neither that they are well, nor that they are down.
+    #[test]
+    fn hosts_of_a_peer_that_cannot_be_heard_are_stale_until_they_are_forgotten() {
+        let (mut silence, last) = heard_at((0..10).map(|i| i * 1_000));
+        silence.arrive_at(3, 0, last + 1_000);
+        let last = last + 1_000;
+        assert_eq!(state_at(&mut silence, last), State::Ok);
+        silence.reach(3, false);
+        for after_ms in [0, 20_000, 3_600_000] {
+            assert_eq!(state_at(&mut silence, last + after_ms), State::Stale);
+        }
+        assert_eq!(silence.refresh(last + 3_600_001), [0]);
+        silence.reach(3, true);
+        assert_eq!(state_at(&mut silence, last + 20_000), State::Down);
+        silence.reach(3, false);
+        silence.arrive(0, last + 30_000);
+        assert_eq!(state_at(&mut silence, last + 30_000), State::Ok, "ours now");
     }
 }

@@ -59,6 +59,11 @@ impl Lookup {
         }
     }
 
+    /// Moves when slots were given back: those found before are void.
+    pub fn generation(&self) -> u64 {
+        self.retirements
+    }
+
     /// Past the bound of hosts the slot of [`OTHER`](crate::limits::OTHER). That answer is not
     /// cached: an excess host costs a locked lookup per document, and the cache stays bounded.
     #[inline]

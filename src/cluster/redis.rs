@@ -228,6 +228,14 @@ impl Link {
         Ok(names.collect())
     }
 
+    /// Takes the node's name from the nodes; its keyframe stays, for its own return.
+    pub async fn leave(&mut self, node: &str) -> Result<(), LinkError> {
+        let mut command = cmd("ZREM");
+        command.arg(self.nodes_key()).arg(node);
+        let _: usize = self.ask_nodes("ZREM", &command).await?;
+        Ok(())
+    }
+
     /// Resolves once the link is of no use any more; may be dropped and asked again.
     pub async fn broken(&mut self) -> LinkError {
         self.pulse.broken().await

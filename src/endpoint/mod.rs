@@ -25,6 +25,7 @@ use crate::auth::{Origins, Tokens};
 use crate::broadcast::Hub;
 use crate::catalog::Catalog;
 use crate::clock::{Clock, Now};
+use crate::cluster::service as cluster;
 use crate::endpoint::ingest::Intake;
 use crate::frame::views::Views;
 use crate::history::service::Access;
@@ -55,6 +56,8 @@ pub struct Shared {
     pub aggregated: Arc<Aggregated>,
     /// None: what was is not kept.
     pub history: Option<Access>,
+    /// None: this node is alone.
+    pub cluster: Option<cluster::Access>,
     pub origins: Origins,
     /// As the file was read last.
     pub tokens: RwLock<Arc<Tokens>>,

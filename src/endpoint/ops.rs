@@ -43,13 +43,33 @@ pub fn offenders(context: &Context) -> Response {
     Response::json(200, body.to_string()).with("Cache-Control", "no-store")
 }
 
+/// `GET /api/nodes`: this node's name, whether it is linked to others, and how they stand.
+pub fn nodes(context: &Context) -> Response {
+    let shared = &context.shared;
+    let body = shared.cluster.as_ref().map_or_else(
+        || serde_json::json!({ "node": null, "linked": false, "partial": false, "peers": [] }),
+        |cluster| {
+            let roster = &cluster.roster;
+            serde_json::json!({
+                "node": cluster.node,
+                "linked": roster.is_linked(),
+                "partial": roster.is_partial(),
+                "peers": roster.standings(shared.clock.mono_ms()),
+            })
+        },
+    );
+    Response::json(200, body.to_string()).with("Cache-Control", "no-store")
+}
+
 /// `GET /metrics`, OpenMetrics text.
 pub fn metrics(context: &Context) -> Response {
     let shared = &context.shared;
     let cores: Vec<_> = shared.cores.iter().map(AsRef::as_ref).collect();
     let body = {
         let history = shared.history.as_ref().map(|history| &*history.counters);
-        observe::exposition(&cores, &shared.aggregated, history, &gauges(shared))
+        let cluster = shared.cluster.as_ref().map(|cluster| &*cluster.counters);
+        let gauges = gauges(shared);
+        observe::exposition(&cores, &shared.aggregated, history, cluster, &gauges)
     };
     let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     Response {
@@ -68,7 +88,7 @@ fn gauges(shared: &Shared) -> Gauges {
         columns,
         hosts_folded: offenders.hosts,
         columns_folded: offenders.columns,
-        uptime_s: shared.clock.mono_ms() / 1000,
+        uptime_s: shared.clock.uptime_ms() / 1000,
         resident_bytes: resident_bytes().unwrap_or(0),
     }
 }

@@ -349,6 +349,15 @@ fn slot_and_tags(host: &Host, out: &mut Vec<u8>) {
         text(value, out);
     });
     out.push(b'}');
+    let more = [("node", &host.node), ("cause", &host.cause)];
+    for (key, value) in more {
+        if let Some(value) = value {
+            out.push(b',');
+            text(key, out);
+            out.push(b':');
+            text(value, out);
+        }
+    }
 }
 
 fn flags(flags: u16, out: &mut Vec<u8>) {

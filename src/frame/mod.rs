@@ -72,6 +72,10 @@ pub struct Host {
     pub age_ms: u64,
     pub interval_ms: u64,
     pub tags: Vec<(String, String)>,
+    /// The node that heard it last; None: this one.
+    pub node: Option<String>,
+    /// Why nobody knows its state.
+    pub cause: Option<String>,
     /// Sorted by name.
     pub metrics: Vec<HostMetric>,
 }

@@ -243,6 +243,8 @@ fn small_content(kind: usize) -> BoxedStrategy<Content> {
                     state,
                     age_ms,
                     interval_ms: 1_000,
+                    node: None,
+                    cause: None,
                     tags: vec![("dc".into(), "fra".into())],
                     metrics: values.into_iter().enumerate().map(metric).collect(),
                 })
@@ -463,6 +465,8 @@ fn web_1() -> Host {
         age_ms: 420,
         interval_ms: 1_000,
         tags: vec![("dc".into(), "fra".into())],
+        node: None,
+        cause: None,
         metrics: vec![HostMetric {
             name: "cpu".into(),
             unit: "%".into(),

@@ -445,6 +445,8 @@ fn web_1(values: &[f64], state: State, age_ms: u64) -> Host {
         state,
         age_ms,
         interval_ms: 1_000,
+        node: None,
+        cause: None,
         tags: vec![
             ("dc".into(), "fra".into()),
             ("note".into(), "\"é\"\n".into()),

@@ -138,6 +138,7 @@ pub(super) fn call(
         Endpoint::Snapshot => query::snapshot(context, request.query()).map(Outcome::Reply),
         Endpoint::Hosts => query::hosts(context, request.if_none_match).map(Outcome::Reply),
         Endpoint::History => history::history(context, request.query()).map(Outcome::Reply),
+        Endpoint::Nodes => now(ops::nodes(context)),
         Endpoint::Offenders => now(ops::offenders(context)),
         Endpoint::Health => now(ops::health()),
         Endpoint::Ready => now(ops::ready(context)),

@@ -28,12 +28,15 @@ use crate::broadcast::{Hub, Mailbox};
 use crate::catalog::Catalog;
 use crate::catalog::lookup::Lookup;
 use crate::clock::Clock;
+use crate::cluster::service::{self as cluster, Joined};
 use crate::config::{Settings, SettingsError};
 use crate::endpoint::ingest::Intake;
 use crate::endpoint::{Context, Shared};
 use crate::frame::views::Views;
 use crate::history::service::{self, Kept, OpenError, Report};
-use crate::limits::{HANDOVER_QUEUE, QUESTIONS_MAX, RING_CAPACITY, STOP_TIMEOUT};
+use crate::limits::{
+    CLUSTER_NODE_BYTES_MAX, HANDOVER_QUEUE, QUESTIONS_MAX, RING_CAPACITY, STOP_TIMEOUT,
+};
 use crate::ring::{Producer, ring};
 use crate::server::core::{Peers, Phase, Seed};
 use crate::server::tls::{Tls, TlsError};
@@ -93,10 +96,12 @@ impl Server {
         let (questions, asked) = sync_channel(QUESTIONS_MAX);
         let (clock, catalog) = (Clock::start(), Catalog::new());
         let kept = keep_history(settings, address.port(), &catalog, clock)?;
+        let joined = join_cluster(settings, address.port(), &catalog, clock)?;
         let shared = Arc::new(Shared {
             clock,
             catalog,
             history: kept.access,
+            cluster: joined.access,
             views: Views::new(),
             questions,
             cores: one_a_core(cores),
@@ -122,6 +127,7 @@ impl Server {
             aggregated: shared.aggregated.clone(),
             stop: stopping.clone(),
             history: kept.feed,
+            cluster: joined.feed,
         };
         let (phase, _) = watch::channel(Phase::Serving);
         let aggregate = move || {
@@ -138,6 +144,7 @@ impl Server {
         let seeds = seeds(&shared, parts, &mailboxes, &phase);
         threads.append(&mut spawn_cores(seeds, &settings.pins)?);
         threads.extend(kept.threads);
+        threads.extend(joined.thread);
         Ok(Self {
             report: kept.report,
             address,
@@ -213,6 +220,34 @@ fn keep_history(
         }
         started => started,
     }
+}
+
+/// Under the name of this machine and the port, unless another is given.
+fn join_cluster(
+    settings: &Settings,
+    port: u16,
+    catalog: &Arc<Catalog>,
+    clock: Clock,
+) -> io::Result<Joined> {
+    let Some(plan) = &settings.cluster else {
+        return Ok(Joined::default());
+    };
+    let machine = rustix::system::uname();
+    let machine = machine.nodename().to_string_lossy();
+    let plain = |c: char| {
+        if c.is_ascii_alphanumeric() || c == '.' {
+            c
+        } else {
+            '-'
+        }
+    };
+    let machine: String = machine
+        .chars()
+        .map(plain)
+        .take(CLUSTER_NODE_BYTES_MAX - ":65535".len())
+        .collect();
+    let node = format!("{machine}:{port}");
+    cluster::start(plan, &node, catalog, clock, settings.tick)
 }
 
 fn seeds(

@@ -150,6 +150,7 @@ pub(crate) fn context(history: Access) -> (Context, Consumer) {
         cores: vec![Arc::default()],
         aggregated: Arc::default(),
         history: Some(history),
+        cluster: None,
         origins: crate::auth::Origins::default(),
         tokens: std::sync::RwLock::default(),
         secure: false,

@@ -66,6 +66,7 @@ impl Rig {
             cores: vec![Arc::default()],
             aggregated: Arc::default(),
             history: None,
+            cluster: None,
             origins: crate::auth::Origins::default(),
             tokens: std::sync::RwLock::default(),
             secure: false,
