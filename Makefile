@@ -43,7 +43,7 @@ lint:
 unit:
 	@scripts/need.sh cargo cc node mariadb redis haproxy
 	$(call step,Unit and integration tests)
-	cargo test --locked
+	TIDEWALL_SIMULATION_SEEDS=100000 cargo test --locked
 
 dashboard:
 	@scripts/need.sh node

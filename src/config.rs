@@ -85,7 +85,7 @@ pub enum SettingsError {
         value: Duration,
         most: i64,
     },
-    #[error("--redis: {0}")]
+    #[error("{0}")]
     Redis(TargetError),
     #[error("{0} says something about --redis, which is not given")]
     WithoutRedis(&'static str),
@@ -267,5 +267,77 @@ fn machine() -> (Vec<CoreId>, usize) {
         (Vec::new(), paid)
     } else {
         (mask, paid)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::ffi::OsString;
+
+    use super::*;
+    use crate::cli::{self, Command};
+
+    fn settings(args: &[&str]) -> Result<Settings, String> {
+        let args = ["tidewall", "serve"].iter().chain(args).map(OsString::from);
+        let Ok(Command::Serve(args)) = cli::parse(args).map(|cli| cli.command) else {
+            panic!("no flags of serve");
+        };
+        Settings::new(&args).map_err(|error| error.to_string())
+    }
+
+    fn plan(args: &[&str]) -> cluster::Plan {
+        settings(args).unwrap().cluster.unwrap()
+    }
+
+    #[test]
+    fn a_cluster_needs_a_key_unless_it_is_at_home() {
+        assert!(settings(&[]).unwrap().cluster.is_none());
+        let home = plan(&["--redis", "redis://localhost"]);
+        assert!(!home.key.is_secret && home.node.is_none());
+        let away = ["--redis", "redis://u:s3@redis.example"];
+        let error = settings(&away).unwrap_err();
+        assert!(error.contains("--cluster-key FILE"), "{error}");
+        assert!(error.contains("redis://redis.example:6379"), "{error}");
+        let path = std::env::temp_dir().join(format!("tidewall-config-{}", std::process::id()));
+        let with_key = |content: &str| {
+            std::fs::write(&path, content).unwrap();
+            let key = ["--cluster-key", path.to_str().unwrap()];
+            let settings = settings(&[&away[..], &key[..]].concat());
+            std::fs::remove_file(&path).unwrap();
+            settings.map(|settings| settings.cluster.unwrap())
+        };
+        assert!(with_key(&"k".repeat(32)).unwrap().key.is_secret);
+        let error = with_key("short").unwrap_err();
+        assert!(error.starts_with("--cluster-key /") && error.contains("holds 5 bytes"));
+        let debug = format!("{:?}", with_key(&"k".repeat(32)).unwrap());
+        assert!(!debug.contains("s3") && !debug.contains("kk") && !debug.contains("107"));
+    }
+
+    #[test]
+    fn what_names_a_node_and_its_wall_is_checked() {
+        let redis = ["--redis", "redis://localhost"];
+        let with = |more: &[&str]| settings(&[&redis[..], more].concat());
+        let longest = "n".repeat(CLUSTER_NODE_BYTES_MAX);
+        let named = plan(&[&redis[..], &["--node", &longest]].concat());
+        assert_eq!(named.node, Some(longest.clone()));
+        let check = |more: &[&str], expected: &str| {
+            let error = with(more).unwrap_err();
+            assert!(error.starts_with(expected), "{error}");
+        };
+        check(&["--node", &format!("{longest}n")], "--node \"nnn");
+        check(&["--node", "a b"], "--node \"a b\": must be");
+        check(&["--node", ""], "--node \"\": must be");
+        check(
+            &["--redis-prefix", "a{b"],
+            "--redis-prefix \"a{b\": must be",
+        );
+        check(&["--redis-ca", "ca.pem"], "--redis-ca goes with");
+        let error = settings(&["--redis", "localhost"]).unwrap_err();
+        assert!(error.starts_with("--redis: must be redis://"), "{error}");
+        for flag in ["--node", "--cluster-key", "--redis-ca"] {
+            let error = settings(&[flag, "x"]).unwrap_err();
+            assert!(error.starts_with(flag), "{error}");
+        }
     }
 }

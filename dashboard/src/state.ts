@@ -33,6 +33,10 @@ export interface Drawer {
   readonly state: number;
   readonly ageMs: number;
   readonly intervalMs: number;
+  /** The node that heard it last; null: this page's own. */
+  readonly node: string | null;
+  /** Why nobody knows its state; null: somebody does. */
+  readonly cause: string | null;
   readonly tags: Readonly<Record<string, string>>;
   readonly metrics: readonly DrawerMetric[];
 }
@@ -53,6 +57,8 @@ export interface State {
   /** Of when the picture is, while it is not live. */
   readonly asOfMs: number | null;
   readonly flags: number;
+  /** Which nodes are missing, in words; null: none. */
+  readonly missing: string | null;
   readonly counts: { readonly ok: number; readonly stale: number; readonly down: number } | null;
   readonly metrics: readonly Metric[];
   readonly tagKeys: readonly string[];
@@ -115,6 +121,8 @@ export const EMPTY_DRAWER: Omit<Drawer, "host"> = {
   state: 0,
   ageMs: 0,
   intervalMs: 0,
+  node: null,
+  cause: null,
   tags: {},
   metrics: [],
 };
@@ -130,6 +138,7 @@ export function initialState(wish: Wish): State {
     },
     asOfMs: null,
     flags: 0,
+    missing: null,
     counts: null,
     metrics: [],
     tagKeys: [],

@@ -4,8 +4,31 @@ import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import type { Socket } from "./live/connection";
 import { wishOfHash } from "./state";
 import { Wall } from "./wall";
+import { Flag, HEADER_BYTES, SECTION_BYTES } from "./wire/frame";
 
 const HOURS_MS = 3_600_000;
+const STATS = { hosts: { ok: 1, stale: 0, down: 0 }, metrics: {} };
+
+/** A KEY of one JSON section. */
+function key(view: number, seq: number, flags: number, json: unknown): ArrayBuffer {
+  const text = new TextEncoder().encode(JSON.stringify(json));
+  const padded = Math.ceil(text.length / 8) * 8;
+  const buffer = new ArrayBuffer(HEADER_BYTES + SECTION_BYTES + padded);
+  const data = new DataView(buffer);
+  data.setUint16(0, 0x5754, true);
+  data.setUint8(2, 1);
+  data.setUint8(3, 1);
+  data.setUint32(4, view, true);
+  data.setUint32(8, seq, true);
+  data.setFloat64(16, Date.now(), true);
+  data.setUint16(28, flags, true);
+  data.setUint16(30, 1, true);
+  data.setUint8(HEADER_BYTES, 7);
+  data.setUint32(HEADER_BYTES + 4, 1, true);
+  data.setUint32(HEADER_BYTES + 8, text.length, true);
+  new Uint8Array(buffer).set(text, HEADER_BYTES + SECTION_BYTES);
+  return buffer;
+}
 
 class FakeSocket implements Socket {
   binaryType = "";
@@ -13,7 +36,12 @@ class FakeSocket implements Socket {
   onclose: ((event: { code: number; reason: string }) => void) | null = null;
   closed = false;
 
-  readonly sent: { readonly op: string; readonly speed?: number }[] = [];
+  readonly sent: {
+    readonly op: string;
+    readonly speed?: number;
+    readonly id?: number;
+    readonly view?: { readonly kind: string };
+  }[] = [];
 
   send(text: string): void {
     this.sent.push(JSON.parse(text));
@@ -26,6 +54,10 @@ class FakeSocket implements Socket {
   says(message: unknown): void {
     this.onmessage?.({ data: JSON.stringify(message) });
   }
+
+  shows(frame: ArrayBuffer): void {
+    this.onmessage?.({ data: frame });
+  }
 }
 
 class Rig {
@@ -34,6 +66,7 @@ class Rig {
   left = 0;
   /** What every request is answered with; 0: not at all. */
   status = 200;
+  body: unknown = null;
   readonly wall: Wall;
 
   constructor() {
@@ -47,7 +80,8 @@ class Rig {
       fetch: (url: string, init?: RequestInit) => {
         this.asked.push(`${init?.method ?? "GET"} ${url}`);
         if (this.status === 0) return Promise.reject(new Error("connection refused"));
-        return Promise.resolve(new Response(null, { status: this.status }));
+        const body = this.body === null ? null : JSON.stringify(this.body);
+        return Promise.resolve(new Response(body, { status: this.status }));
       },
       leave: () => {
         this.left += 1;
@@ -71,6 +105,12 @@ class Rig {
   welcome(auth?: string): this {
     this.socket.says({ op: "welcome", boot: "a", now: Date.now(), tick_ms: 100, auth });
     return this;
+  }
+
+  /** The node feeds this page's view of that kind under this number. */
+  grants(kind: string, view: number): void {
+    const sub = this.socket.sent.find((message) => message.view?.kind === kind);
+    this.socket.says({ op: "schema", id: sub?.id, view, hz: 1, kind });
   }
 
   /** The newest connection ends, and whatever was asked because of it is answered. */
@@ -199,6 +239,63 @@ describe("a replay", () => {
     expect(rig.wall.store.get().problem).toBe("No replay: no history");
     rig.wall.rewind(HOURS_MS, 60);
     expect(rig.wall.store.get().replay).toBe(null);
+  });
+});
+
+describe("nodes", () => {
+  const partial = (rig: Rig, seq: number, flags: number): Promise<unknown> => {
+    rig.socket.shows(key(7, seq, flags, STATS));
+    return vi.advanceTimersByTimeAsync(500);
+  };
+  const missing = (rig: Rig): string | null => rig.wall.store.get().missing;
+  const silent = { name: "b", state: "unreachable", age_ms: 3_000, hosts: 5 };
+
+  it("are asked for and named while one is missing, and only then", async () => {
+    const rig = new Rig().welcome();
+    rig.body = { node: "a", linked: true, partial: true, peers: [silent] };
+    rig.grants("stats", 7);
+    await partial(rig, 1, 0);
+    expect([missing(rig), rig.asked]).toEqual([null, []]);
+    await partial(rig, 2, Flag.Partial);
+    expect([missing(rig), rig.asked]).toEqual(["node b silent for 3 s", ["GET /api/nodes"]]);
+    await vi.advanceTimersByTimeAsync(2_000);
+    expect(rig.asked).toHaveLength(2);
+    await partial(rig, 3, 0);
+    await vi.advanceTimersByTimeAsync(5_000);
+    expect([missing(rig), rig.asked.length]).toEqual([null, 2]);
+  });
+
+  it("are not asked for by a page that is paused", async () => {
+    const rig = new Rig().welcome();
+    rig.grants("stats", 7);
+    rig.wall.togglePause();
+    await partial(rig, 1, Flag.Partial);
+    expect([missing(rig), rig.asked]).toEqual(["a node is missing", []]);
+  });
+
+  it("lead to the login page when the token no longer holds", async () => {
+    const rig = new Rig().welcome();
+    rig.status = 401;
+    rig.grants("stats", 7);
+    await partial(rig, 1, Flag.Partial);
+    expect(rig.left).toBe(1);
+  });
+
+  it("are told of with the host that one of them heard", () => {
+    const rig = new Rig().welcome();
+    rig.wall.openHost("web-1");
+    rig.grants("host", 8);
+    const host = { host: "web-1", slot: 3, tags: {}, metrics: [] };
+    const told = (): unknown[] => {
+      const drawer = rig.wall.store.get().drawer;
+      return [drawer?.node, drawer?.cause];
+    };
+    rig.socket.shows(key(8, 1, 0, host));
+    expect(told()).toEqual([null, null]);
+    rig.socket.shows(key(8, 2, 0, { ...host, node: "b", cause: "node b unreachable" }));
+    expect(told()).toEqual(["b", "node b unreachable"]);
+    rig.socket.shows(key(8, 3, 0, { ...host, node: "b" }));
+    expect(told()).toEqual(["b", null]);
   });
 });
 

@@ -6,6 +6,7 @@ import { Connection } from "./live/connection";
 import type { Outside, Phase } from "./live/connection";
 import { Hosts } from "./live/hosts";
 import type { ServerMessage, Welcome } from "./live/messages";
+import { Missing } from "./live/nodes";
 import type { Replaying } from "./live/session";
 import { Session } from "./live/session";
 import { describe } from "./live/status";
@@ -20,6 +21,7 @@ import type { DrawerMetric, State, Wish } from "./state";
 import { EMPTY_DRAWER, Store, hashOfWish, initialState } from "./state";
 import { CHART_THEME, MAP_THEME } from "./ui/theme";
 import { describeByte } from "./util/scale";
+import { Flag } from "./wire/frame";
 import type { Kind } from "./wire/picture";
 
 const LINES_HZ = 2;
@@ -44,6 +46,7 @@ export class Wall {
   readonly #session: Session;
   readonly #connection: Connection;
   readonly #api: Api;
+  readonly #missing: Missing;
   readonly #outside: WallOutside;
   readonly #history = new History(SPAN_S * LINES_HZ + 64, LINES.length);
   #feed: LinesFeed | null = null;
@@ -68,6 +71,7 @@ export class Wall {
     this.#mapHz = calm ? 1 : 10;
     this.store = new Store<State>(initialState(wish));
     this.#api = new Api(outside.fetch, (status) => this.#denied(status));
+    this.#missing = new Missing(() => this.#api.nodes());
     this.hosts = new Hosts(
       (url) => this.#api.hosts(url),
       () => this.#hostsChanged(),
@@ -298,8 +302,9 @@ export class Wall {
     });
     const { state, ageMs, intervalMs, info } = picture;
     const known = info.slot !== null;
-    const change = { known, loaded: true, state, ageMs, intervalMs, tags: info.tags, metrics };
-    this.store.set({ drawer: { host: drawer.host, ...change } });
+    const { tags, node = null, cause = null } = info;
+    const told = { known, loaded: true, state, ageMs, intervalMs, node, cause, tags, metrics };
+    this.store.set({ drawer: { host: drawer.host, ...told } });
   }
 
   #replayChanged(replay: Replaying | null): void {
@@ -422,16 +427,25 @@ export class Wall {
     const problem = this.#notice ?? this.hosts.problem ?? this.#session.errorOf("map");
     const before = this.store.get();
     const same = JSON.stringify(status) === JSON.stringify(before.status);
-    const flags = map?.flags ?? 0;
-    this.store.set({ asOfMs, problem, flags, ...(same ? {} : { status }) });
+    const flags = this.#flags();
+    const isPartial = (flags & Flag.Partial) !== 0;
+    const missing = this.#missing.words(isPartial, this.#connection.flows, performance.now());
+    this.store.set({ asOfMs, problem, flags, missing, ...(same ? {} : { status }) });
     this.#describePointed();
     this.#askAges();
+  }
+
+  /** What the node says of itself. A map of the past says nothing, and an empty wall has no map. */
+  #flags(): number {
+    const map = this.#session.replay === null ? this.#session.picture("map") : null;
+    const picture = map !== null && map.timeMs > 0 ? map : this.#session.picture("stats");
+    return picture?.flags ?? 0;
   }
 
   #askAges(): void {
     const host = this.store.get().drawer?.host;
     const due = performance.now() - this.#agesMs >= AGES_INTERVAL_MS;
-    if (!host || !due || this.#connection.paused || this.#connection.phase.name !== "open") return;
+    if (!host || !due || !this.#connection.flows) return;
     this.#agesMs = performance.now();
     this.#api.ages(host).then(
       (ages) => {

@@ -451,4 +451,44 @@ mod tests {
             .heard(0, 0)
         );
     }
+
+    #[test]
+    fn a_host_is_the_node_s_that_heard_it_last() {
+        let mut silence = Silence::default();
+        silence.expect(0, 5_000);
+        silence.arrive_at(1, 0, 4_000);
+        assert_eq!((silence.owner(0), silence.was_here(0)), (1, false));
+        assert_eq!(silence.age_and_interval_ms(0, 5_000).0, 1_000);
+        silence.arrive(0, 6_000);
+        assert_eq!((silence.owner(0), silence.was_here(0)), (SELF, true));
+        silence.arrive_at(2, 0, 5_900);
+        assert_eq!(silence.owner(0), SELF, "it was heard here later");
+        silence.adopt(1, 0, 5_999, 60_000);
+        assert_eq!((silence.owner(0), interval(&silence)), (SELF, 2_000));
+        silence.adopt(1, 0, 6_001, 60_000);
+        assert_eq!((silence.owner(0), interval(&silence)), (1, 60_000));
+        assert_eq!(silence.own().count(), 0);
+        silence.adopt(SELF, 1, 1_000, 0);
+        assert!(silence.own().eq([(1, 1_000, 0)]));
+        silence.invariants();
+    }
+
+    /// What its hosts do nobody knows: neither that they are well, nor that they are down.
+    #[test]
+    fn hosts_of_a_peer_that_cannot_be_heard_are_stale_until_they_are_forgotten() {
+        let (mut silence, last) = heard_at((0..10).map(|i| i * 1_000));
+        silence.arrive_at(3, 0, last + 1_000);
+        let last = last + 1_000;
+        assert_eq!(state_at(&mut silence, last), State::Ok);
+        silence.reach(3, false);
+        for after_ms in [0, 20_000, 3_600_000] {
+            assert_eq!(state_at(&mut silence, last + after_ms), State::Stale);
+        }
+        assert_eq!(silence.refresh(last + 3_600_001), [0]);
+        silence.reach(3, true);
+        assert_eq!(state_at(&mut silence, last + 20_000), State::Down);
+        silence.reach(3, false);
+        silence.arrive(0, last + 30_000);
+        assert_eq!(state_at(&mut silence, last + 30_000), State::Ok, "ours now");
+    }
 }

@@ -17,6 +17,8 @@ pub mod wire;
 
 #[cfg(test)]
 mod simulation;
+#[cfg(test)]
+mod tests;
 
 use self::key::Key;
 use self::redis::target::Target;

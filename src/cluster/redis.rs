@@ -28,7 +28,8 @@ use crate::limits::{
 };
 
 /// One life of the connection: it never connects anew. Its tasks and sockets end when it is
-/// dropped.
+/// dropped. A question that is dropped halfway is still answered: what comes of it is thrown away,
+/// but counts as unparsed until the next answer or message.
 ///
 /// Invariant: each of the channels has one socket, on which it is subscribed and published.
 pub struct Link {
@@ -103,9 +104,28 @@ impl Link {
             prefix: target.prefix.clone(),
             pulse,
         };
-        link.check().await?;
+        link.probe().await?;
         link.subscribe().await?;
         Ok(link)
+    }
+
+    /// A write to each server, now and from now on. A primary that became a replica keeps its
+    /// subscribers and takes messages, which nobody else hears; and a node that publishes to one
+    /// shard would not notice that another is gone.
+    async fn probe(&mut self) -> Result<(), LinkError> {
+        for socket in 0..self.sockets.len() {
+            let Some(channel) = self.channels_of(socket).next() else {
+                continue;
+            };
+            let mut command = cmd("SET");
+            command.arg(format!("{}:probe", self.tag(channel))).arg(1);
+            command.arg("PX").arg(1_000);
+            let limit = CLUSTER_COMMAND_TIMEOUT;
+            let socket = &mut self.sockets[socket];
+            let _: () = socket.ask("a write", limit, &command).await?;
+            socket.watch("a write", command);
+        }
+        Ok(())
     }
 
     async fn subscribe(&mut self) -> Result<(), LinkError> {
@@ -213,23 +233,6 @@ impl Link {
         let mut command = cmd("ZREM");
         command.arg(self.nodes_key()).arg(node);
         let _: usize = self.ask_nodes("ZREM", &command).await?;
-        Ok(())
-    }
-
-    /// Whether every server still takes writes. A primary that became a replica keeps subscribers
-    /// and takes messages, which nobody hears; and a node that publishes to one shard would not
-    /// notice that another is gone.
-    pub async fn check(&mut self) -> Result<(), LinkError> {
-        for socket in 0..self.sockets.len() {
-            let Some(channel) = self.channels_of(socket).next() else {
-                continue;
-            };
-            let mut command = cmd("SET");
-            command.arg(format!("{}:probe", self.tag(channel))).arg(1);
-            command.arg("PX").arg(1_000);
-            let limit = CLUSTER_COMMAND_TIMEOUT;
-            let _: () = self.sockets[socket].ask("a write", limit, &command).await?;
-        }
         Ok(())
     }
 

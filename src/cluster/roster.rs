@@ -67,7 +67,7 @@ pub struct Standings {
 }
 
 impl Roster {
-    pub(super) fn new() -> Arc<Self> {
+    pub fn new() -> Arc<Self> {
         let entries = (0..PEERS_MAX).map(|_| Entry::default()).collect();
         Arc::new(Self {
             entries,
@@ -114,7 +114,7 @@ impl Roster {
         self.is_linked.store(is_up, Relaxed);
     }
 
-    pub(super) fn set_name(&self, peer: Peer, name: &str) {
+    pub fn set_name(&self, peer: Peer, name: &str) {
         if let Some(entry) = self.entry(peer) {
             *entry.name.lock().unwrap_or_else(PoisonError::into_inner) = Arc::from(name);
         }

@@ -17,6 +17,9 @@ pub const CLUSTER_CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 pub const CLUSTER_COMMAND_TIMEOUT: Duration = Duration::from_secs(1);
 /// The same for a keyframe: [`CLUSTER_KEYFRAME_BYTES_MAX`] in this time is 67 Mbit a second.
 pub const CLUSTER_KEYFRAME_TIMEOUT: Duration = Duration::from_secs(2);
+/// How often each server is asked whether it is there and takes writes. With the time its answer
+/// has, one that is gone without a word is known after 3 s, by the next message after 1.
+pub const CLUSTER_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// One message; past it it is not sent, and not taken.
 pub const CLUSTER_MESSAGE_BYTES_MAX: usize = MIB;
 /// One keyframe: [`SERIES_MAX`] x 16 B.

@@ -20,6 +20,8 @@ mod mariadb;
 mod past;
 mod proxy;
 mod redis;
+mod redis_ear;
+mod redis_faults;
 mod redis_server;
 mod shared;
 mod ship;

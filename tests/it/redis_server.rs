@@ -142,8 +142,8 @@ impl RedisServer {
             "INFO all"
         };
         let text: String = self.ask(&command(words));
-        let lines = text.lines().filter_map(|line| line.split_once(':'));
-        let found = lines.filter(|(name, _)| *name == field).next_back();
+        let mut lines = text.lines().filter_map(|line| line.split_once(':'));
+        let found = lines.find(|(name, _)| *name == field);
         found.map_or(String::new(), |(_, value)| value.to_owned())
     }
 
@@ -170,18 +170,19 @@ pub(crate) struct RedisCluster {
 
 impl RedisCluster {
     pub(crate) fn start() -> RedisCluster {
-        let start = || {
-            let bus = free_port().to_string();
+        let start = |bus: &u16| {
+            let bus = bus.to_string();
             let flags = ["--cluster-enabled", "yes", "--cluster-node-timeout", "1000"];
             RedisServer::start(&[&flags[..], &["--cluster-port", &bus]].concat())
         };
-        let (shards, replica): (Vec<_>, _) = ((0..3).map(|_| start()).collect(), start());
+        let buses: Vec<u16> = (0..4).map(|_| free_port()).collect();
+        let mut shards: Vec<RedisServer> = buses.iter().map(start).collect();
+        for (server, bus) in shards.iter().zip(&buses).skip(1) {
+            shards[0].run(&format!("CLUSTER MEET 127.0.0.1 {} {bus}", server.port));
+        }
+        let replica = shards.pop().unwrap();
         for (shard, slots) in shards.iter().zip(["0 5460", "5461 10922", "10923 16383"]) {
             shard.run(&format!("CLUSTER ADDSLOTSRANGE {slots}"));
-        }
-        for other in shards[1..].iter().chain([&replica]) {
-            let (port, bus) = (other.port, &other.flags[5]);
-            shards[0].run(&format!("CLUSTER MEET 127.0.0.1 {port} {bus}"));
         }
         let all = || shards.iter().chain([&replica]);
         eventually("servers that know each other", || {

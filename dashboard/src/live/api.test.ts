@@ -44,12 +44,21 @@ describe("api", () => {
     expect(rig.asked).toEqual(["GET /api/snapshot?kind=host&host=web%201%26"]);
   });
 
+  it("reads how the nodes stand", async () => {
+    const nodes = { linked: true, peers: [{ name: "b", state: "unreachable", age_ms: 3_000 }] };
+    const rig = new Rig(200, JSON.stringify(nodes));
+    expect(await rig.api.nodes()).toEqual(nodes);
+    expect(rig.asked).toEqual(["GET /api/nodes"]);
+    await expect(new Rig(404).api.nodes()).rejects.toThrow("404");
+  });
+
   it("says of any request that it was denied", async () => {
     for (const status of [401, 403]) {
       const rig = new Rig(status);
       await expect(rig.api.hosts("/api/hosts")).rejects.toBeInstanceOf(Denied);
       await expect(rig.api.ages("web-1")).rejects.toThrow(String(status));
-      expect(rig.denials).toEqual([status, status]);
+      await expect(rig.api.nodes()).rejects.toThrow(String(status));
+      expect(rig.denials).toEqual([status, status, status]);
     }
     const busy = new Rig(503);
     await expect(busy.api.hosts("/api/hosts")).rejects.not.toBeInstanceOf(Denied);

@@ -2,6 +2,7 @@
 // how this page learns that it may not watch.
 
 import type { HostTable } from "./hosts";
+import type { Nodes } from "./nodes";
 
 /** Without a known token, or with one that has not the scope: trying again changes nothing. */
 export type DeniedStatus = 401 | 403;
@@ -42,6 +43,12 @@ export class Api {
       if (age_ms !== undefined) ages.set(name, age_ms);
     }
     return ages;
+  }
+
+  async nodes(): Promise<Nodes> {
+    const answer = await this.#ask("/api/nodes");
+    if (!answer.ok) throw new Error(String(answer.status));
+    return (await answer.json()) as Nodes;
   }
 
   /** What stands between this page and a WebSocket, as far as HTTP can tell; null: nothing. */

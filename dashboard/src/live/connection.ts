@@ -82,6 +82,11 @@ export class Connection {
     return this.#phase;
   }
 
+  /** Open, and neither paused nor hidden: what is asked for is seen. */
+  get flows(): boolean {
+    return this.#phase.name === "open" && this.#flowWanted();
+  }
+
   get paused(): boolean {
     return this.#paused;
   }

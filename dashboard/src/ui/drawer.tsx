@@ -6,7 +6,7 @@ import type { Drawer as Shown, DrawerMetric } from "../state";
 import { useStore } from "../state";
 import { formatAge, formatNumber } from "../util/format";
 import type { Props } from "./app";
-import { STATE_WORDS } from "./words";
+import { STATE_WORDS, heardWords } from "./words";
 
 export function Drawer({ wall }: Props): JSX.Element | null {
   const drawer = useStore(wall.store, (s) => s.drawer);
@@ -79,9 +79,9 @@ function Facts({ drawer }: { readonly drawer: Shown }): JSX.Element {
     <div class="facts">
       <p>
         <span class={`state s${drawer.state}`}>{STATE_WORDS[drawer.state]}</span>
-        last heard {formatAge(drawer.ageMs)} ago
-        {drawer.intervalMs > 0 && `, every ${formatAge(drawer.intervalMs)}`}
+        {heardWords(drawer)}
       </p>
+      {drawer.cause !== null && <p class="cause">{drawer.cause}: its state is not known</p>}
       <p class="tags">
         {Object.entries(drawer.tags).map(([key, value]) => (
           <span class="tag" key={key}>

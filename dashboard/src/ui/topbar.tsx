@@ -32,7 +32,7 @@ function Connection({ wall }: Props): JSX.Element {
   const status = useStore(wall.store, (s) => s.status);
   const asOfMs = useStore(wall.store, (s) => s.asOfMs);
   const utc = useStore(wall.store, (s) => s.wish.utc);
-  const notes = useStore(wall.store, (s) => notesOf(s.flags, s.problem));
+  const notes = useStore(wall.store, (s) => notesOf(s.flags, s.problem, s.missing));
   return (
     <div class={`connection ${status.tone}`} data-testid="status" title={status.detail}>
       <span class="dot" aria-hidden="true">
@@ -50,7 +50,11 @@ function Connection({ wall }: Props): JSX.Element {
         </span>
       )}
       {status.tone === "lost" && <span class="why">{status.detail}</span>}
-      {notes !== "" && <span class="note">{notes}</span>}
+      {notes !== "" && (
+        <span class="note" title={notes} data-testid="note">
+          {notes}
+        </span>
+      )}
       <span class="sr" role="status" aria-live="polite">
         {spoken(status)}
       </span>
@@ -67,10 +71,10 @@ function spoken({ tone, text, retry }: Status): string {
   return retry === "now" ? "Connection lost, reconnecting" : text;
 }
 
-function notesOf(flags: number, problem: string | null): string {
+function notesOf(flags: number, problem: string | null, missing: string | null): string {
   const notes: string[] = [];
   if (problem !== null) notes.push(problem);
-  if (flags & Flag.Partial) notes.push("a node is missing");
+  if (missing !== null) notes.push(missing);
   if (flags & Flag.Degraded) notes.push("history is behind");
   if (flags & Flag.RateLowered) notes.push("rate lowered: this page is slow");
   return notes.join(" · ");

@@ -158,6 +158,10 @@ export interface HostInfo {
   readonly host: string;
   readonly slot: number | null;
   readonly tags: Readonly<Record<string, string>>;
+  /** The peer that heard it last; none: this node itself. */
+  readonly node?: string;
+  /** Why nobody knows its state. */
+  readonly cause?: string;
   readonly metrics: readonly { readonly name: string; readonly unit: string }[];
 }
 

@@ -9,6 +9,7 @@ use super::error::LinkError;
 use super::socket::{Pulse, Socket};
 use super::target::{Host, Kind, Target};
 use crate::limits::{CLUSTER_CHANNELS, CLUSTER_COMMAND_TIMEOUT};
+use crate::rng::Rng;
 
 const SLOTS: u16 = 16_384;
 
@@ -37,10 +38,11 @@ pub(super) async fn primary(
     Ok(socket)
 }
 
-/// The primary that a sentinel names; the sentinels are asked one after the other.
+/// The primary that a sentinel names; the sentinels are asked one after the other, from anywhere in
+/// the list: one that was cut off names what is no more, and must not be believed each time.
 pub(super) async fn by_sentinel(target: &Target, name: &str) -> Result<Host, LinkError> {
     let mut reasons = Vec::new();
-    for sentinel in &target.hosts {
+    for sentinel in from_anywhere(&target.hosts) {
         match ask_sentinel(target, sentinel, name).await {
             Ok(Some(host)) => return Ok(host),
             Ok(None) => reasons.push(format!("{sentinel} does not know it")),
@@ -73,10 +75,11 @@ async fn ask_sentinel(
     Ok(answer.map(|(host, port)| Host::Tcp(host, port)))
 }
 
-/// Who serves which channels, by the first host that answers. At most as many as channels.
+/// Who serves which channels, by the first host that answers, from anywhere in the list too. At
+/// most as many as channels.
 pub(super) async fn shards(target: &Target) -> Result<BTreeMap<Host, Vec<usize>>, LinkError> {
     let mut errors = Vec::new();
-    for host in &target.hosts {
+    for host in from_anywhere(&target.hosts) {
         match ask_shard(target, host).await {
             Ok(owners) => return Ok(owners),
             Err(error) => errors.push(error),
@@ -170,6 +173,11 @@ fn slot(tag: &str) -> u16 {
         (0..8).fold(crc ^ (u16::from(byte) << 8), |crc, _| shift(crc))
     });
     crc % SLOTS
+}
+
+fn from_anywhere(hosts: &[Host]) -> impl Iterator<Item = &Host> {
+    let first = Rng::random().below(hosts.len().max(1));
+    hosts[first..].iter().chain(&hosts[..first])
 }
 
 /// A connection of which nothing is wanted but an answer; what comes by itself is nobody's.

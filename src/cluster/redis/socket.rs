@@ -23,13 +23,13 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::Notify;
 use tokio::sync::mpsc::Sender;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::error::LinkError;
 use super::target::{Host, Target};
 use crate::limits::{
-    CLUSTER_COMMAND_TIMEOUT, CLUSTER_CONNECT_TIMEOUT, CLUSTER_MESSAGE_BYTES_MAX,
-    CLUSTER_UNPARSED_BYTES_MAX,
+    CLUSTER_CHECK_INTERVAL, CLUSTER_COMMAND_TIMEOUT, CLUSTER_CONNECT_TIMEOUT,
+    CLUSTER_KEYFRAME_TIMEOUT, CLUSTER_MESSAGE_BYTES_MAX, CLUSTER_UNPARSED_BYTES_MAX,
 };
 
 /// What all connections of a link have in common: whether it still lives, and what came.
@@ -111,12 +111,17 @@ impl Pulse {
 
 /// A connection whose session is up. Whatever fails on it fails the link.
 pub(super) struct Socket {
-    pub(super) host: String,
+    line: Line,
+    /// Dropped with us, and the tasks with it: the crate's own lives on while an answer is due.
+    tasks: JoinSet<()>,
+}
+
+#[derive(Clone)]
+struct Line {
+    host: String,
     commands: MultiplexedConnection,
     pulse: Arc<Pulse>,
     unparsed: Arc<AtomicUsize>,
-    /// Dropped with us, and the task with it: the crate's own would live on while an answer is due.
-    _driver: JoinSet<()>,
 }
 
 impl Socket {
@@ -159,13 +164,13 @@ impl Socket {
         })?;
         let mut tasks = JoinSet::new();
         tasks.spawn(drive(driver, Arc::clone(pulse), shown.clone()));
-        Ok(Socket {
+        let line = Line {
             host: shown,
             commands,
             pulse: Arc::clone(pulse),
             unparsed,
-            _driver: tasks,
-        })
+        };
+        Ok(Socket { line, tasks })
     }
 
     pub(super) async fn ask<T: FromRedisValue>(
@@ -174,14 +179,7 @@ impl Socket {
         limit: Duration,
         command: &Cmd,
     ) -> Result<T, LinkError> {
-        let say = async |commands: &mut MultiplexedConnection| {
-            let value = commands
-                .send_packed_command(command)
-                .await?
-                .extract_error()?;
-            Ok(T::from_redis_value(value)?)
-        };
-        self.say(what, limit, say).await
+        self.line.ask(what, limit, command).await
     }
 
     /// Commands whose answers say nothing but that they were taken.
@@ -193,11 +191,40 @@ impl Socket {
         let count = commands.len();
         let say = async |connection: &mut MultiplexedConnection| {
             let answers = connection.send_packed_commands(commands, 0, count).await?;
-            answers
-                .into_iter()
-                .try_for_each(|answer| answer.extract_error().map(drop))
+            let mut answers = answers.into_iter();
+            answers.try_for_each(|answer| answer.extract_error().map(drop))
         };
-        self.say(what, CLUSTER_COMMAND_TIMEOUT, say).await
+        self.line.say(what, CLUSTER_COMMAND_TIMEOUT, say).await
+    }
+
+    /// Has this asked again and again: the server may be gone without a word, or no primary any
+    /// more. A keyframe may be before the answer, so it has as long as one.
+    pub(super) fn watch(&mut self, what: &'static str, command: Cmd) {
+        let mut line = self.line.clone();
+        self.tasks.spawn(async move {
+            let mut is_well = true;
+            while is_well {
+                sleep(CLUSTER_CHECK_INTERVAL).await;
+                let limit = CLUSTER_KEYFRAME_TIMEOUT;
+                let answer = line.ask::<Value>(what, limit, &command).await;
+                is_well = answer.is_ok();
+            }
+        });
+    }
+}
+
+impl Line {
+    async fn ask<T: FromRedisValue>(
+        &mut self,
+        what: &'static str,
+        limit: Duration,
+        command: &Cmd,
+    ) -> Result<T, LinkError> {
+        let say = async |commands: &mut MultiplexedConnection| {
+            let answer = commands.send_packed_command(command).await?;
+            Ok(T::from_redis_value(answer.extract_error()?)?)
+        };
+        self.say(what, limit, say).await
     }
 
     async fn say<T>(
@@ -207,8 +234,8 @@ impl Socket {
         say: impl AsyncFnOnce(&mut MultiplexedConnection) -> RedisResult<T>,
     ) -> Result<T, LinkError> {
         self.pulse.fault()?;
-        self.unparsed.store(0, Relaxed);
         let answer = timeout(limit, say(&mut self.commands)).await;
+        // Only now: what is on its way when a question is asked goes on counting.
         self.unparsed.store(0, Relaxed);
         // What broke it is better known than that no answer came.
         self.pulse.fault()?;
