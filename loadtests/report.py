@@ -19,7 +19,7 @@ UNJOINED = """
 """
 
 
-def digest(number, conditions, samples, summaries, ledger):
+def digest(number, conditions, samples, summaries, ledger, hosts_shown):
     """One approach's file."""
     load, audience = (summaries[name]['metrics'] for name in (f'approach{number}', 'dashboards'))
     seconds = conditions['seconds']
@@ -34,6 +34,10 @@ def digest(number, conditions, samples, summaries, ledger):
     thresholds['every sample that was sent was accepted'] = sent == accepted
     thresholds['every accepted sample was merged'] = (
         accepted <= ledger['samples_aggregated_total'] and not ledger['samples_rejected_total'])
+    if number == 1 or conditions['joined']:
+        # The probe is one too.
+        every = conditions['hosts'] + 1
+        thresholds['every node shows every host'] = all(n == every for n in hosts_shown)
     return {
         'approach': number, 'name': NAMES[number], 'conditions': conditions,
         'latency_ms': {
@@ -46,6 +50,7 @@ def digest(number, conditions, samples, summaries, ledger):
         'samples': {'sent': sent, 'accepted': accepted,
                     'aggregated': ledger['samples_aggregated_total'],
                     'not_accepted': sent - accepted},
+        'hosts_shown': {'least': min(hosts_shown), 'by_node': hosts_shown},
         'throughput': {
             'samples_per_second': round(accepted / seconds, 1),
             'frames_per_second': round(count(audience, 'frames') / seconds, 1),
@@ -103,6 +108,7 @@ ROWS = [
     ('seen on another node, p95, ms', ('latency_ms', 'freshness_across_nodes', 'p95'), False),
     ('samples accepted a second', ('throughput', 'samples_per_second'), True),
     ('samples sent and not accepted', ('samples', 'not_accepted'), False),
+    ('hosts that every node shows', ('hosts_shown', 'least'), True),
     ('frames received a second', ('throughput', 'frames_per_second'), True),
     ('CPU time of the nodes, s', ('cost', 'nodes', 'cpu_seconds'), False),
     ('CPU time with Redis and database, s', ('cost', 'nodes_and_stores', 'cpu_seconds'), False),

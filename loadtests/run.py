@@ -232,6 +232,12 @@ def ledger(nodes):
     return {name: sum(counter(text, name) for text in texts) for name in names}
 
 
+def hosts_shown(nodes):
+    """How many hosts each node has on its wall, whichever of them heard of it."""
+    snapshots = [json.loads(get(f'{node}/api/snapshot') or '{}') for node in nodes]
+    return [sum(snapshot.get('hosts', {}).values()) for snapshot in snapshots]
+
+
 def conditions():
     def say(*command):
         return subprocess.run(command, capture_output=True, text=True, cwd=ROOT).stdout.strip()
@@ -262,7 +268,8 @@ def run(number, start):
         nodes = start(stack)
         samples, summaries = run_k6(stack, number, nodes)
         found['joined'] = number == 2 and can_join()
-        result = report.digest(number, found, samples, summaries, ledger(nodes))
+        result = report.digest(number, found, samples, summaries, ledger(nodes),
+                               hosts_shown(nodes))
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f'approach{number}.json').write_text(json.dumps(result, indent=1) + '\n')
     return all(result['thresholds'].values())
