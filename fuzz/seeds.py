@@ -161,6 +161,29 @@ def token_files():
     yield "x = 1"
 
 
+def words(*numbers):
+    return bytes(numbers)
+
+
+def nodes():
+    """Of two peers: a few messages each, a gap and a keyframe that closes it, silence, a return."""
+    names = words(2, 1, 1, 2, 3, 2, 0, 1) + words(1, 0, 1)  # Two hosts, a column.
+    picture = names + words(2, 0, 1, 2, 3, 0, 0, 3, 1, 7)
+    whole = names + words(1, 1, 0, 5, 0, 100) + words(2, 0, 1, 2, 3, 0, 0, 9, 0, 3, 1, 7, 0, 9)
+
+    def message(act, node, seq, body=b""):
+        return words(act, node, 1, 9, 0, seq, 0, 50, 0, 120) + body
+
+    delta, restore, stored, want, bye, load = 80, 81, 82, 83, 84, 91
+    story = b"".join(message(delta, node, seq, picture) for seq in range(1, 7) for node in (1, 2))
+    yield story
+    yield story + message(delta, 1, 9, picture) + message(stored, 1, 10, words(0, 9))
+    yield story + message(delta, 1, 9, picture) + message(load, 1, 9, whole)
+    yield story + words(1) + message(delta, 1, 7, picture) + message(bye, 1, 8) + words(0)
+    yield message(want, 1, 1, words(0)) + message(restore, 2, 4, whole)
+    yield b"".join(message(delta, 8 + node, 1, picture) for node in range(70))
+
+
 CORPORA = {
     "decode_json": list(bodies()),
     "decode_ndjson": list(bodies()) + [b"\n".join(bodies())],
@@ -174,6 +197,7 @@ CORPORA = {
     ],
     "frame_reader": list(pictures()),
     "live_control": [(request + HOSTS).encode() for request in REQUESTS],
+    "cluster_message": list(nodes()),
     "history_block": [bytes([n % 251 for n in range(11 * 60)]), b"\0\4\2\x14\2" + b"\0" * 6],
     "history_journal": [b"\x80\1\3" + bytes(range(240)), b"\7\0\1" + b"\1\2\0\0\0\0" * 20],
     "token_file": [text.encode() for text in token_files()],
