@@ -1,9 +1,9 @@
 //! What peers cost: a turn's delta of 5,000 cells, made from samples and taken in by another node.
 //!
-//! A fleet of 10,000 hosts that sends ten metrics each second comes to 100,000 cells a second, and a
-//! node takes twenty turns in one. Hosts send whole, so a turn has all metrics of 500 hosts. `tenths`
-//! are values of one place, as agents send them; `raw` are such that no short decimal is exact.
-//! Both ends seal or check the seal. Smoke: `cargo bench --bench cluster -- --test`.
+//! A fleet of 10,000 hosts that sends ten metrics each second comes to 100,000 cells a second, and
+//! a node takes twenty turns in one. Hosts send whole, so a turn has all metrics of 500 hosts.
+//! `tenths` are values of one place, as agents send them; `raw` are such that no short decimal is
+//! exact. Both ends seal or check the seal. Smoke: `cargo bench --bench cluster -- --test`.
 
 use std::hint::black_box;
 use std::sync::Arc;
