@@ -51,7 +51,7 @@ dashboard:
 	cd dashboard && $(packages) && npm run typecheck && npm test
 
 browser: build
-	@scripts/need.sh browser openssl
+	@scripts/need.sh browser openssl redis
 	$(call step,Dashboard in a real browser)
 	cd dashboard && $(packages) && TIDEWALL_BIN=$(BIN) CHROMIUM=$$(../scripts/browser.sh) npm run e2e
 

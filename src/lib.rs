@@ -5,7 +5,8 @@
 //! accept ─ connection ─ route ─ decode ─ catalog ─ ring ═╗
 //!   (core 0, pinned, its own runtime)                    ║
 //! accept ─ connection ─ route ─ decode ─ catalog ─ ring ═╬═► aggregator ─► frame ─► broadcast
-//!   (core 1 …)                                           ║   (one thread)          (every core)
+//!   (core 1 …)                                           ║   (one thread)  │       (every core)
+//! Redis ─ cluster ────────────────────── catalog ─ ring ═╝                 └─► history, cluster
 //! ```
 //!
 //! Everything that comes in is a ring; everything that goes out watches a snapshot. A fleet is a

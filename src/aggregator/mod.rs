@@ -268,8 +268,8 @@ impl Desk {
         let is_degraded = history.as_ref().is_some_and(Feed::is_degraded);
         let is_partial = cluster.as_ref().is_some_and(cluster::Feed::is_partial);
         let degraded = u16::from(is_degraded) * flag::DEGRADED;
-        self.fleet
-            .set_flags(degraded | u16::from(is_partial) * flag::PARTIAL);
+        let partial = u16::from(is_partial) * flag::PARTIAL;
+        self.fleet.set_flags(degraded | partial);
         let tick = Arc::new(self.fleet.tick(now, last));
         for mailbox in &self.inputs.mailboxes {
             mailbox.post(Arc::clone(&tick));

@@ -35,7 +35,7 @@ struct Row {
     is_told: bool,
     /// Told, and changed since.
     is_changed: bool,
-    /// What a peer said of its tags: to tell it on would make two nodes that disagree swap for ever.
+    /// What a peer said of its tags: told on, it would make two nodes that disagree swap for ever.
     peer_tags: Option<Tags>,
 }
 
@@ -164,8 +164,8 @@ impl Publisher {
         }
     }
 
-    /// A whole keyframe; the sequence number it stands for. Names that nobody was told of when it was
-    /// drafted are told with the next message, their cells with the next keyframe.
+    /// A whole keyframe; the sequence number it stands for. Names that nobody was told of when it
+    /// was drafted are told with the next message, their cells with the next keyframe.
     pub fn keyframe(&mut self, draft: Draft, export: Export, now: Now, out: &mut Vec<u8>) -> u64 {
         let Draft { seq, mut picture } = draft;
         let mut is_told = vec![false; self.rows.len()];

@@ -322,7 +322,7 @@ impl World {
 
     fn act(&mut self, node: &mut Node, act: Act, now: Now) {
         match act {
-            Act::Publish(bytes) => self.post(bytes.into()),
+            Act::Publish(bytes) => self.post(&bytes.into()),
             Act::Export => node.exporter = Some(Exporter::new(now.mono_ms)),
             Act::Store { bytes, seq } => {
                 let size = bytes.len();
@@ -349,13 +349,13 @@ impl World {
         }
     }
 
-    fn post(&mut self, bytes: Arc<[u8]>) {
+    fn post(&mut self, bytes: &Arc<[u8]>) {
         if !self.is_redis_up {
             return;
         }
-        self.tape.push(Arc::clone(&bytes));
+        self.tape.push(Arc::clone(bytes));
         for to in 0..self.nodes.len() {
-            let mut bytes = Arc::clone(&bytes);
+            let mut bytes = Arc::clone(bytes);
             let mut due_ms = self.now_ms + 1;
             let mut copies = 1;
             if self.rng.below(100) < self.mischief {

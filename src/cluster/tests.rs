@@ -499,6 +499,9 @@ fn slots_that_were_given_back_are_looked_up_anew() {
     };
     assert_eq!(b.catalog.find_host("web-1"), Some(slot));
     let changes = b.catalog.host_changes(&mut 0);
-    let named = |change: &HostChange| matches!(change, HostChange::Set { slot: 0, name, .. } if &**name == "stranger");
-    assert!(changes.iter().any(named));
+    let is_stranger = |change: &HostChange| match change {
+        HostChange::Set { slot, name, .. } => *slot == 0 && &**name == "stranger",
+        HostChange::Del { .. } => false,
+    };
+    assert!(changes.iter().any(is_stranger));
 }

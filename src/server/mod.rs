@@ -85,12 +85,8 @@ impl Server {
     pub fn start(settings: &Settings) -> Result<Self, StartError> {
         let cores = settings.cores;
         let tokens = settings.read_tokens()?;
-        let tls = settings
-            .identity
-            .clone()
-            .map(Tls::new)
-            .transpose()?
-            .map(Arc::new);
+        let tls = settings.identity.clone().map(Tls::new).transpose()?;
+        let tls = tls.map(Arc::new);
         let connections_max = listener::raise_open_files();
         let (address, listeners) = listener::bind(settings.listen, cores)?;
         let (questions, asked) = sync_channel(QUESTIONS_MAX);

@@ -78,8 +78,8 @@ fn a_user_needs_few_rights() {
     // As docs/CLUSTER.md has it.
     server.run(
         "ACL SETUSER tide on >s3cret resetchannels ~{wall:* &{wall:* -@all +hello +select +set \
-         +getrange +zadd +zremrangebyscore +zremrangebyrank +zrange +pexpire +time +subscribe \
-         +publish",
+         +getrange +zadd +zrem +zremrangebyscore +zremrangebyrank +zrange +pexpire +time \
+         +subscribe +publish",
     );
     let url = |login: &str| format!("redis://{login}@127.0.0.1:{}", server.port());
     run(check_all(&target(&url("tide:s3cret"))));
@@ -221,8 +221,8 @@ fn a_cluster_spreads_channels_over_its_shards() {
     for server in cluster.shards.iter().chain([&cluster.replica]) {
         server.run(
             "ACL SETUSER tide on >s3cret resetchannels ~{wall:* &{wall:* -@all +hello +select \
-             +set +getrange +zadd +zremrangebyscore +zremrangebyrank +zrange +pexpire +time \
-             +ssubscribe +spublish +cluster|slots",
+             +set +getrange +zadd +zrem +zremrangebyscore +zremrangebyrank +zrange +pexpire \
+             +time +ssubscribe +spublish +cluster|slots",
         );
     }
     run(check_all(&target(&url.replace("://", "://tide:s3cret@"))));

@@ -96,9 +96,13 @@ pub(crate) async fn check_all(target: &Target) {
     a.link.store_keyframe("n:2", 9, b"old", TTL).await.unwrap();
     a.link.store_keyframe("n:2", 9, b"new", TTL).await.unwrap();
     assert_eq!(b.link.nodes().await.unwrap(), ["n:1", "n:2"]);
+    a.link.leave("n:1").await.unwrap();
+    assert_eq!(b.link.nodes().await.unwrap(), ["n:2"]);
     let mut load = async |node, channel| b.link.load_keyframe(node, channel).await.unwrap();
     assert_eq!(load("n:1", 5).await, Some(keyframe));
     assert_eq!(load("n:2", 9).await, Some(b"new".to_vec()));
     assert_eq!(load("n:3", 9).await, None);
+    b.link.leave("n:1").await.unwrap();
+    assert_eq!(b.link.nodes().await.unwrap(), ["n:2"]);
     assert_eq!((a.link.dropped(), b.link.dropped()), (0, 0));
 }

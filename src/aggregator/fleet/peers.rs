@@ -16,8 +16,8 @@ impl Fleet {
         self.live.roster = Some(roster);
     }
 
-    /// Takes in what peers heard. A cell that was heard before the one that is there is old news: it
-    /// came by another way.
+    /// Takes in what peers heard. A cell that was heard before the one that is there is old news:
+    /// that one came by another way.
     pub fn fold_peers(&mut self, records: &[Sample], now: Now) {
         for record in records {
             self.fold_record(Record::unpack(record), now.mono_ms);

@@ -49,8 +49,8 @@ const IMPORTS: &[(&str, &str)] = &[
     ),
     (
         "endpoint",
-        "aggregator auth broadcast catalog clock connection decode frame history limits observe \
-         percent reject ring route sample",
+        "aggregator auth broadcast catalog clock cluster connection decode frame history limits \
+         observe percent reject ring route sample",
     ),
     // The sending side knows the wire, not the server.
     ("agent", "backoff clock duration frame limits rng"),
