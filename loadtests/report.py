@@ -216,8 +216,9 @@ Redis {had[0]['redis']}, MariaDB {had[0]['mariadb']}.
   bookkeeping come on top in approach 2. At this rate neither is near its bounds: throughput is
   what was asked for in both, which shows that nothing was refused, not how much more there could
   be.
-- From sending to seen is mostly the wait for the next tick: half of one on average. In approach 2
-  a sample that came in at another node has Redis in its way besides.
+- From sending to seen is mostly the wait for the next tick, half of one on average, and for k6 to
+  come to the frame, which takes longer the busier the machine is, and longer by TLS. In approach 2
+  a sample that came in at another node has Redis in its way besides, and the tick of two nodes.
 - Approach 2 pays for its stores and for a picture of the fleet in every node with memory, and for
   TLS with CPU time. What that buys is in no row: a node may go, and the others show and take on.
 - "Better" is said from a difference of {EQUAL_PERCENT} percent on, and by one run on a shared
