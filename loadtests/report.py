@@ -17,6 +17,15 @@ EQUAL_PERCENT = 5
 UNJOINED = """
 **The nodes of approach 2 were not joined:** this program has no --redis, so Redis stood idle.
 """
+BUSY = """
+**The machine was busy with other work:** its load average was above its number of CPUs before the
+load began. Counts, CPU time and memory hold; latencies are as much the other work's as ours, and
+another run may well turn their order around. Run it again on a quiet machine.
+"""
+
+
+def is_busy(conditions):
+    return any(found['cpus'] < found['load_before'] for found in conditions)
 
 
 def digest(number, conditions, samples, summaries, ledger, hosts_shown):
@@ -184,7 +193,7 @@ told in [the scripts' README](../README.md).
 {table}
 
 {'Every threshold was held.' if not crossed else 'Crossed: ' + '; '.join(crossed) + '.'}
-{'' if joined else UNJOINED}
+{'' if joined else UNJOINED}{BUSY if is_busy(had) else ''}
 ![From sending to acknowledgement](ingest.svg)
 
 ![From sending to seen on a dashboard](freshness.svg)
