@@ -297,7 +297,7 @@ def main():
         sys.exit('interrupted; everything that was started has been stopped')
     report.write(RESULTS)
     if not all(well):
-        sys.exit('a threshold was crossed: see loadtests/results/report.md')
+        sys.exit(f'a threshold was crossed: see {RESULTS}/report.md')
 
 
 if __name__ == '__main__':

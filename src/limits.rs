@@ -495,6 +495,8 @@ pub const FLEET_INFLIGHT_MAX: usize = 256;
 /// Simulated servers that share an HTTP/2 connection, one request each on its way: what RFC 9113,
 /// section 6.5.2, would have every server allow at least. One that allows fewer gets fewer.
 pub const FLEET_SERVERS_PER_CONNECTION: usize = 100;
+/// What their names may begin with, well within [`HOST_BYTES_MAX`].
+pub const FLEET_PREFIX_BYTES_MAX: usize = 64;
 /// A simulated viewer acknowledges after this many frames of one view.
 pub const FLEET_ACK_EVERY: u32 = 4;
 

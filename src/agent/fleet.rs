@@ -31,7 +31,7 @@ use super::report::Report;
 use super::tls::{Tls, Trust};
 use super::{Background, Target, TrustError, Via};
 use crate::duration;
-use crate::limits::FLEET_SERVERS_PER_CONNECTION;
+use crate::limits::{FLEET_PREFIX_BYTES_MAX, FLEET_SERVERS_PER_CONNECTION};
 use probe::ProbeLog;
 pub(crate) use tally::{Counts, Latency, Requests, Tally, Viewing, total};
 use worker::{Phase, Plan, Shared};
@@ -98,6 +98,10 @@ pub struct FleetArgs {
     #[arg(long, env = "TIDEWALL_SOURCES", value_name = "N",
           value_parser = clap::value_parser!(u8).range(1..=254))]
     pub sources: Option<u8>,
+    /// What the names of all simulated servers begin with: fleets of one wall must differ
+    #[arg(long, env = "TIDEWALL_PREFIX", default_value = "", value_name = "TEXT",
+          hide_default_value = true, value_parser = parse_prefix)]
+    pub prefix: String,
     /// Seed of names, values and schedules
     #[arg(long, env = "TIDEWALL_SEED", default_value_t = 1, value_name = "N")]
     pub seed: u64,
@@ -239,6 +243,7 @@ pub fn spawn_background(
         metrics: 10,
         sums: false,
         sources: Vec::new(),
+        prefix: String::new(),
         seed: 1,
         threads: 1,
         ramp: 2_000,
@@ -308,6 +313,17 @@ impl Shared {
     }
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a prefix is at most {FLEET_PREFIX_BYTES_MAX} bytes of A-Z a-z 0-9 . _ : -")]
+struct PrefixError;
+
+/// It goes into bodies as it is.
+fn parse_prefix(text: &str) -> Result<String, PrefixError> {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._:-".contains(&byte);
+    let fits = text.len() <= FLEET_PREFIX_BYTES_MAX && text.bytes().all(is_plain);
+    fits.then(|| text.to_owned()).ok_or(PrefixError)
+}
+
 fn plan(args: &FleetArgs) -> Result<Plan, FleetError> {
     if args.servers + args.viewers + args.frozen_viewers == 0 {
         return Err(FleetError::Nothing);
@@ -332,6 +348,7 @@ fn plan(args: &FleetArgs) -> Result<Plan, FleetError> {
         metrics: usize::from(args.metrics),
         sums: args.sums.is_some(),
         sources: Vec::new(),
+        prefix: args.prefix.clone(),
         seed: args.seed,
         threads: usize::from(args.threads),
         ramp: args.ramp,

@@ -3,8 +3,11 @@
 use super::content::Live;
 use crate::cluster::publisher::Export;
 use crate::cluster::wire::{Cell, Pulse};
-use crate::limits::{EXPORT_CELLS_PER_STEP, FORGET_AFTER};
+use crate::limits::{ARRIVAL_GAP_MIN, EXPORT_CELLS_PER_STEP, FORGET_AFTER};
 use crate::sample::Column;
+
+/// Arrivals as close as this are one, and have the time of the first.
+const GAP_MS: u32 = ARRIVAL_GAP_MIN.as_millis() as u32;
 
 /// Each column is written down as of some moment after the start, the pulses last: a host that was
 /// heard meanwhile is told of as older than it is, never as younger.
@@ -34,15 +37,20 @@ impl Exporter {
             cells,
             pulses,
         } = &mut self.export;
-        let until = cells.len() + EXPORT_CELLS_PER_STEP;
+        let mut visited = 0;
         while self.column < live.matrix.columns() {
-            if until <= cells.len() {
+            if EXPORT_CELLS_PER_STEP <= visited {
                 return false;
             }
             let column = self.column as Column;
+            visited += live.matrix.hosts(column);
             let start = cells.len();
             live.matrix.each_stamped(column, |slot, value, stamp| {
-                if live.silence.was_here(slot) {
+                // What came later than this node heard the host is another's to tell.
+                let here = live.silence.here(slot);
+                if here.is_some_and(|here| {
+                    stamp.wrapping_sub(here.wrapping_add(GAP_MS)) > u32::MAX / 2
+                }) {
                     // A stamp later than the start is as old as the start.
                     let age_ms = (*mono_ms as u32).wrapping_sub(stamp);
                     let age_ms = if age_ms > u32::MAX / 2 { 0 } else { age_ms };

@@ -112,7 +112,8 @@ impl Fleet {
                 .matrix
                 .put(slot, sample.column, sample.value, stamp);
             if put == Put::Full {
-                self.fold_into_other(slot, sample.value, stamp);
+                self.put_into_other(slot, sample.value, stamp);
+                self.folded += 1;
             }
         }
         self.samples += samples.len() as u64;
@@ -220,13 +221,12 @@ impl Fleet {
     }
 
     #[cold]
-    fn fold_into_other(&mut self, slot: Slot, value: f64, stamp: u32) {
+    fn put_into_other(&mut self, slot: Slot, value: f64, stamp: u32) {
         let catalog = &self.catalog;
         let column = *self
             .other_column
             .get_or_insert_with(|| catalog.other_column());
         self.live.matrix.put_unbounded(slot, column, value, stamp);
-        self.folded += 1;
     }
 
     /// Brings names and states up to now, and forgets who was silent for too long. After this the

@@ -181,7 +181,7 @@ impl Desk {
                         history.forward(samples, now.wall_ms);
                     }
                     if let Some(cluster) = cluster {
-                        cluster.forward(samples);
+                        cluster.forward(samples, now.mono_ms);
                     }
                 });
             }

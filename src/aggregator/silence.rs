@@ -21,8 +21,6 @@ const SMOOTHING: f32 = 8.0;
 /// A `last_ms` that no clock reaches: half of u64 away from any.
 const NEVER: u64 = 1 << 63;
 
-const _: () = assert!(size_of::<Pulse>() == 16);
-
 const GAP_MIN_MS: u64 = millis(ARRIVAL_GAP_MIN);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,8 +42,8 @@ struct Pulse {
     owner: Peer,
     /// Somebody heard it: else its name is known and its sample on the way.
     is_heard: bool,
-    /// It was heard by this node in this life.
-    was_here: bool,
+    /// When this node heard it last in this life, wrapping; 0: never.
+    here: u32,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -72,9 +70,9 @@ impl Silence {
     /// The whole cost of most samples: this host was heard a moment ago, nothing is to be learnt.
     #[inline]
     pub fn heard(&self, slot: Slot, now_ms: u64) -> bool {
-        self.pulses
-            .get(slot as usize)
-            .is_some_and(|pulse| now_ms.wrapping_sub(pulse.last_ms) < GAP_MIN_MS)
+        self.pulses.get(slot as usize).is_some_and(|pulse| {
+            now_ms.wrapping_sub(pulse.last_ms) < GAP_MIN_MS && pulse.owner == SELF
+        })
     }
 
     pub fn life(&self, slot: Slot) -> Life {
@@ -93,7 +91,7 @@ impl Silence {
         self.hear(slot, now_ms);
         let pulse = &mut self.pulses[slot as usize];
         pulse.owner = SELF;
-        pulse.was_here = true;
+        pulse.here = (now_ms as u32).max(1);
     }
 
     /// A peer heard a host then. It is the peer's if nobody heard it later.
@@ -111,7 +109,9 @@ impl Silence {
         self.revive(slot, heard_ms);
         let pulse = &mut self.pulses[slot as usize];
         let interval_ms = u64::from(interval_ms).min(millis(INTERVAL_MAX)) as f32;
-        pulse.was_here |= peer == SELF;
+        if peer == SELF && pulse.here == 0 {
+            pulse.here = (heard_ms as u32).max(1);
+        }
         if !pulse.is_heard || pulse.last_ms < heard_ms {
             pulse.last_ms = heard_ms;
             pulse.owner = peer;
@@ -255,17 +255,21 @@ impl Silence {
         self.unreachable.get(usize::from(peer)) == Some(&true)
     }
 
-    /// Whether this node ever heard the host, in its present life.
-    pub fn was_here(&self, slot: Slot) -> bool {
-        self.pulses
-            .get(slot as usize)
-            .is_some_and(|pulse| pulse.was_here)
+    pub fn is_heard(&self, slot: Slot) -> bool {
+        let pulse = self.pulses.get(slot as usize);
+        pulse.is_some_and(|pulse| pulse.is_heard)
+    }
+
+    /// When this node itself heard the host last, in its present life; wrapping milliseconds.
+    pub fn here(&self, slot: Slot) -> Option<u32> {
+        let here = self.pulses.get(slot as usize).map(|pulse| pulse.here);
+        here.filter(|here| *here > 0)
     }
 
     /// Hosts that were heard here last: slot, time and rhythm, 0 for one not learnt yet.
     pub fn own(&self) -> impl Iterator<Item = (Slot, u64, u32)> {
         let pulses = self.pulses.iter().zip(0..);
-        let own = pulses.filter(|(pulse, _)| pulse.was_here && pulse.owner == SELF);
+        let own = pulses.filter(|(pulse, _)| pulse.here > 0 && pulse.owner == SELF);
         own.map(|(pulse, slot)| (slot, pulse.last_ms, pulse.interval_ms.round() as u32))
     }
 
@@ -289,7 +293,7 @@ impl Pulse {
         life: Life::Free,
         owner: SELF,
         is_heard: false,
-        was_here: false,
+        here: 0,
     };
 
     fn interval_ms(&self) -> u64 {
@@ -457,10 +461,10 @@ mod tests {
         let mut silence = Silence::default();
         silence.expect(0, 5_000);
         silence.arrive_at(1, 0, 4_000);
-        assert_eq!((silence.owner(0), silence.was_here(0)), (1, false));
+        assert_eq!((silence.owner(0), silence.here(0)), (1, None));
         assert_eq!(silence.age_and_interval_ms(0, 5_000).0, 1_000);
         silence.arrive(0, 6_000);
-        assert_eq!((silence.owner(0), silence.was_here(0)), (SELF, true));
+        assert_eq!((silence.owner(0), silence.here(0)), (SELF, Some(6_000)));
         silence.arrive_at(2, 0, 5_900);
         assert_eq!(silence.owner(0), SELF, "it was heard here later");
         silence.adopt(1, 0, 5_999, 60_000);

@@ -14,7 +14,7 @@ use crate::catalog::Catalog;
 use crate::clock::Now;
 use crate::limits::{
     CLUSTER_EAGER, CLUSTER_HEARTBEAT, CLUSTER_KEYFRAME_INTERVAL, CLUSTER_STORE_INTERVAL_MIN,
-    NODES_WAIT,
+    NODES_WAIT, PEERS_MAX,
 };
 use crate::observe::Cluster as Counters;
 use crate::sample::Sample;
@@ -45,6 +45,8 @@ pub struct Member {
     /// Somebody lacks this node's keyframe.
     is_wanted: bool,
     drafted_ms: Option<u64>,
+    /// The last one was longer than Redis is given.
+    is_too_long: bool,
     /// Nodes that Redis knows of, to be looked at when those that live were heard.
     seen: Option<(u64, Vec<String>)>,
     acts: VecDeque<Act>,
@@ -75,6 +77,7 @@ impl Member {
             draft: None,
             is_wanted: false,
             drafted_ms: None,
+            is_too_long: false,
             seen: None,
             acts: VecDeque::new(),
         }
@@ -87,6 +90,11 @@ impl Member {
     /// What is to be done, in this order.
     pub fn act(&mut self) -> Option<Act> {
         self.acts.pop_front()
+    }
+
+    /// Not now, but before all others.
+    pub fn postpone(&mut self, act: Act) {
+        self.acts.push_front(act);
     }
 
     /// For the aggregator's ring.
@@ -163,9 +171,21 @@ impl Member {
     }
 
     pub fn stored(&mut self, seq: u64, bytes: usize, now: Now) {
+        self.is_too_long = false;
         self.counters.keyframes_stored.add(1);
         self.counters.keyframe_bytes.add(bytes as u64);
         self.say(Kind::Stored, &Body::Stored { seq }, now);
+    }
+
+    /// The keyframe could not be stored for its length.
+    pub fn too_long(&mut self) {
+        self.is_too_long = true;
+    }
+
+    /// A message is on its way.
+    pub fn sent(&self, bytes: usize) {
+        self.counters.messages_sent.add(1);
+        self.counters.bytes_sent.add(bytes as u64);
     }
 
     /// The last word before an ordered stop, after what is left to say.
@@ -181,7 +201,7 @@ impl Member {
         }
         self.peers.poll(now);
         if !self.is_linked {
-            if self.publisher.has_more() {
+            if self.publisher.has_cells() {
                 self.publisher.lose();
             }
             self.peers.wishes();
@@ -231,17 +251,22 @@ impl Member {
             .as_ref()
             .is_some_and(|(since_ms, _)| millis(NODES_WAIT) <= now.mono_ms - since_ms)
         {
-            let seen = self.seen.take().map_or_else(Vec::new, |(_, seen)| seen);
-            let unknown = seen.into_iter().filter(|node| !self.peers.knows(node));
-            self.acts.extend(unknown.map(Act::Load));
+            let (linked_ms, seen) = self.seen.take().unwrap_or_default();
+            let unheard = seen
+                .into_iter()
+                .filter(|node| !self.peers.has_heard(node, linked_ms));
+            self.acts.extend(unheard.take(PEERS_MAX).map(Act::Load));
+            self.roster().settle();
         }
     }
 
     fn draft(&mut self, now: Now) {
         let since_ms = self.drafted_ms.map(|at| now.mono_ms - at);
         let is_due = since_ms.is_none_or(|ms| {
+            // One that is too long does not get shorter by being asked for.
+            let is_wanted = self.is_wanted && !self.is_too_long;
             ms >= millis(CLUSTER_KEYFRAME_INTERVAL)
-                || self.is_wanted && ms >= millis(CLUSTER_STORE_INTERVAL_MIN)
+                || is_wanted && ms >= millis(CLUSTER_STORE_INTERVAL_MIN)
         });
         if is_due && self.draft.is_none() {
             self.is_wanted = false;
@@ -259,8 +284,6 @@ impl Member {
 
     fn push(&mut self, message: Vec<u8>, now: Now) {
         self.said_ms = now.mono_ms;
-        self.counters.messages_sent.add(1);
-        self.counters.bytes_sent.add(message.len() as u64);
         self.acts.push_back(Act::Publish(message));
     }
 

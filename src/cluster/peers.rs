@@ -109,8 +109,9 @@ impl Peers {
         self.echo_ms
     }
 
-    pub fn knows(&self, node: &str) -> bool {
-        node == self.node || self.by_name.contains_key(node)
+    pub fn has_heard(&self, node: &str, since_ms: u64) -> bool {
+        let peer = self.by_name.get(node);
+        node == self.node || peer.is_some_and(|peer| since_ms <= peer.heard_ms)
     }
 
     /// A message from the channels.
@@ -156,6 +157,10 @@ impl Peers {
             }
             if silent_ms >= millis(PEER_SILENT_AFTER) && !peer.is_silent && !peer.has_left {
                 peer.is_silent = true;
+                if matches!(peer.sync, Sync::Gap { .. }) {
+                    // It answers no more: what it left is better than what it was before the gap.
+                    self.wishes.push(Wish::Load(name.to_string()));
+                }
                 let reach = Reach::Unreachable;
                 let record = Record::Reach {
                     peer: peer.number,
@@ -188,10 +193,13 @@ impl Peers {
         let body = wire::read_body(head.kind, bytes)?;
         let ignores_gaps = self.ignores_gaps();
         let peer = self.peer(&head)?;
-        if head.epoch < peer.epoch {
+        // An earlier start than the one known is a recording; but not after so long a silence that a
+        // recording's wall clock would betray it. Then the peer's clock was ahead, and was set right.
+        let silent_ms = now.mono_ms.saturating_sub(peer.heard_ms);
+        if head.epoch < peer.epoch && silent_ms < 2 * millis(CLUSTER_SKEW_MAX) {
             return Err(Refused::Old);
         }
-        if head.epoch > peer.epoch {
+        if head.epoch != peer.epoch {
             peer.restart(head.epoch);
         }
         if ignores_gaps && let Sync::Whole { seq } = &mut peer.sync {
@@ -299,8 +307,9 @@ impl Peers {
         let peer = self.peer(&head)?;
         let is_needed = match &peer.sync {
             _ if is_new || head.epoch > peer.epoch => true,
-            Sync::Gap { need, .. } => head.epoch == peer.epoch && *need <= head.seq,
-            Sync::Whole { .. } => false,
+            _ if head.epoch < peer.epoch => false,
+            Sync::Gap { need, .. } => *need <= head.seq || peer.is_silent,
+            Sync::Whole { seq } => *seq < head.seq,
         };
         if !is_needed {
             return Err(Refused::Old);
@@ -361,7 +370,11 @@ impl Peers {
             peer.miss(head.seq);
             Refused::Unknown
         })?;
-        self.catch_up(head.node, head.seq, now)
+        match &peer.sync {
+            // Of a peer that is gone: all there is, and not all there was.
+            Sync::Gap { need, .. } if head.seq < *need => Ok(()),
+            _ => self.catch_up(head.node, head.seq, now),
+        }
     }
 
     /// What came after all that is known up to `seq`.
@@ -392,7 +405,7 @@ impl Peers {
             return;
         };
         let is_back = matches!(peer.sync, Sync::Whole { .. }) || peer.has_left;
-        if peer.is_silent && is_back && peer.is_timed() {
+        if peer.is_silent && is_back && (peer.has_left || peer.is_timed()) {
             peer.is_silent = false;
             let reach = Reach::Reachable;
             let record = Record::Reach {
@@ -407,12 +420,23 @@ impl Peers {
         if !self.by_name.contains_key(head.node) {
             let taken: Vec<Number> = self.by_name.values().map(|peer| peer.number).collect();
             let free = (1..=PEERS_MAX as Number).find(|number| !taken.contains(number));
-            let number = free.ok_or(Refused::Crowd)?;
+            let number = free.or_else(|| self.take_from_the_gone());
+            let number = number.ok_or(Refused::Crowd)?;
             self.roster.set_name(number, head.node);
             let peer = Peer::new(number, head.epoch);
             self.by_name.insert(Arc::from(head.node), peer);
         }
         self.by_name.get_mut(head.node).ok_or(Refused::Crowd)
+    }
+
+    /// The number of whoever left first. Its hosts are the new peer's by name until they are heard.
+    fn take_from_the_gone(&mut self) -> Option<Number> {
+        let gone = self.by_name.iter().filter(|(_, peer)| peer.has_left);
+        let (name, number) = gone
+            .min_by_key(|(_, peer)| peer.heard_ms)
+            .map(|(name, peer)| (Arc::clone(name), peer.number))?;
+        self.by_name.remove(&name);
+        Some(number)
     }
 
     /// A peer that was silent for so long that all its hosts are forgotten.

@@ -5,6 +5,7 @@
 //! after. A message that is lost leaves a gap in the sequence, and a keyframe closes it; so nothing
 //! here waits for anybody, and nothing is kept to be sent again.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::wire::{self, Body, Cell, ColumnName, Head, Host, Kind, Picture, Pulse, Seal};
@@ -45,6 +46,14 @@ struct Named {
     is_changed: bool,
 }
 
+#[derive(Clone, Copy)]
+struct Pending {
+    /// Column and slot as one number, to sort by.
+    key: u64,
+    value: f64,
+    heard_ms: u64,
+}
+
 /// Invariant: whatever stands in `told` order was in a message of a lower sequence number, or in
 /// none that anybody has, for the gap it left.
 pub struct Publisher {
@@ -59,10 +68,10 @@ pub struct Publisher {
     rows: Vec<Row>,
     columns: Vec<Named>,
     /// Slots and columns to tell again.
-    changed_rows: Vec<Slot>,
+    changed_rows: VecDeque<Slot>,
     changed_columns: Vec<Column>,
-    /// Column and slot as one number, to sort by; in the order they came.
-    pending: Vec<(u64, f64)>,
+    /// In the order they came.
+    pending: Vec<Pending>,
     /// Some of what the aggregator has never came here: what a keyframe finds untold then is in no
     /// later message either.
     is_behind: bool,
@@ -82,7 +91,7 @@ impl Publisher {
             column_cursor: 0,
             rows: Vec::new(),
             columns: Vec::new(),
-            changed_rows: Vec::new(),
+            changed_rows: VecDeque::new(),
             changed_columns: Vec::new(),
             pending: Vec::new(),
             is_behind: false,
@@ -96,7 +105,6 @@ impl Publisher {
 
     /// There was a start of this epoch, and its hosts came back. Before the first message.
     pub fn outdo(&mut self, epoch: u64) {
-        debug_assert_eq!(self.seq, 0);
         self.epoch = self.epoch.max(epoch.saturating_add(1));
         self.is_behind = true;
     }
@@ -105,12 +113,16 @@ impl Publisher {
         self.cells
     }
 
-    /// What the aggregator merged. Bounded by the ring it comes through, which is emptied once a
-    /// turn, and [`Publisher::lose`].
+    /// What the aggregator merged; their time is when, by this node's monotonic clock: of two nodes
+    /// that hear a host in one turn the later one counts. Bounded by the ring it comes through, which
+    /// is emptied once a turn, and [`Publisher::lose`].
     pub fn take(&mut self, samples: &[Sample]) {
-        let key = |sample: &Sample| u64::from(sample.column) << 32 | u64::from(sample.slot);
-        let cells = samples.iter().map(|sample| (key(sample), sample.value));
-        self.pending.extend(cells);
+        let pending = samples.iter().map(|sample| Pending {
+            key: u64::from(sample.column) << 32 | u64::from(sample.slot),
+            value: sample.value,
+            heard_ms: sample.time_ms as u64,
+        });
+        self.pending.extend(pending);
     }
 
     /// Samples were lost on the way here, or cannot be sent: peers shall miss a message.
@@ -121,6 +133,10 @@ impl Publisher {
     }
 
     pub fn has_more(&self) -> bool {
+        self.has_cells() || !self.changed_rows.is_empty()
+    }
+
+    pub fn has_cells(&self) -> bool {
         !self.pending.is_empty()
     }
 
@@ -134,8 +150,9 @@ impl Publisher {
         // After the samples were taken: whatever they name is in the catalog.
         self.read_catalog();
         let mut picture = Picture::default();
-        self.tell_changed(&mut picture);
-        self.tell_cells(&mut picture);
+        let mut names_bytes = 0;
+        self.tell_changed(&mut names_bytes, &mut picture);
+        self.tell_cells(now, &mut names_bytes, &mut picture);
         self.cells += picture.cells.len() as u64;
         self.say(Kind::Delta, &Body::Delta(picture), now, out);
     }
@@ -210,7 +227,7 @@ impl Publisher {
             if !row.is_told && row.host.is_some() {
                 row.is_told = true;
                 row.is_changed = true;
-                self.changed_rows.push(cell.slot);
+                self.changed_rows.push_back(cell.slot);
             }
         }
         if is_named.get(usize::from(cell.column)) != Some(&true)
@@ -268,16 +285,23 @@ impl Publisher {
                 (Some((name, tags)), Some((before, _)), Some(said))
                     if name == before && tags == said);
             row.host = host;
+            if !is_echo {
+                row.peer_tags = None;
+            }
             if row.is_told && !is_echo && !std::mem::replace(&mut row.is_changed, true) {
-                self.changed_rows.push(slot);
+                self.changed_rows.push_back(slot);
             }
         }
     }
 
-    fn tell_changed(&mut self, picture: &mut Picture) {
-        for slot in std::mem::take(&mut self.changed_rows) {
+    /// As many as one message may hold; the columns, whose number is bounded, all.
+    fn tell_changed(&mut self, names_bytes: &mut usize, picture: &mut Picture) {
+        while *names_bytes <= CLUSTER_NAMES_BYTES_MAX
+            && let Some(slot) = self.changed_rows.pop_front()
+        {
             let row = &mut self.rows[slot as usize];
             row.is_changed = false;
+            *names_bytes += row.bytes();
             if row.host.is_none() {
                 row.is_told = false;
                 row.peer_tags = None;
@@ -289,29 +313,29 @@ impl Publisher {
         for column in std::mem::take(&mut self.changed_columns) {
             let named = &mut self.columns[usize::from(column)];
             named.is_changed = false;
+            *names_bytes += named.bytes();
             picture.columns.push(named.told());
         }
     }
 
     /// The newest value of each cell that is pending, as many as one message may hold.
-    fn tell_cells(&mut self, picture: &mut Picture) {
+    fn tell_cells(&mut self, now: Now, names_bytes: &mut usize, picture: &mut Picture) {
         // Stable: of equal keys the last one came last.
-        self.pending.sort_by_key(|&(key, _)| key);
-        let mut names_bytes = 0;
+        self.pending.sort_by_key(|pending| pending.key);
         let pending = std::mem::take(&mut self.pending);
-        for cells in pending.chunk_by(|a, b| a.0 == b.0) {
-            let (key, value) = cells[cells.len() - 1];
-            let (column, slot) = ((key >> 32) as Column, key as u32);
+        for cells in pending.chunk_by(|a, b| a.key == b.key) {
+            let newest = cells[cells.len() - 1];
+            let (column, slot) = ((newest.key >> 32) as Column, newest.key as u32);
             let is_full = picture.cells.len() == CLUSTER_CELLS_MAX
-                || !self.tell_names(slot, column, &mut names_bytes, picture);
+                || !self.tell_names(slot, column, names_bytes, picture);
             if is_full {
-                self.pending.push((key, value));
+                self.pending.push(newest);
             } else if self.rows[slot as usize].host.is_some() {
                 picture.cells.push(Cell {
                     column,
                     slot,
-                    value,
-                    age_ms: 0,
+                    value: newest.value,
+                    age_ms: now.mono_ms.saturating_sub(newest.heard_ms) as u32,
                 });
             }
         }
@@ -325,16 +349,15 @@ impl Publisher {
         names_bytes: &mut usize,
         picture: &mut Picture,
     ) -> bool {
+        let is_full = *names_bytes > CLUSTER_NAMES_BYTES_MAX;
         let row = self.row(slot);
+        // A slot that has another host by now waits until that is told.
+        if row.is_changed || is_full && !row.is_told {
+            return false;
+        }
         if !row.is_told && row.host.is_some() {
-            if *names_bytes > CLUSTER_NAMES_BYTES_MAX {
-                return false;
-            }
             row.is_told = true;
-            if let Some((name, tags)) = &row.host {
-                let tags = tags.iter().map(|(key, value)| key.len() + value.len() + 4);
-                *names_bytes += name.len() + tags.sum::<usize>() + 8;
-            }
+            *names_bytes += row.bytes();
             let told = row.told(slot);
             picture.hosts.extend(told);
         }
@@ -343,7 +366,11 @@ impl Publisher {
             return false;
         };
         if !named.is_told {
+            if is_full {
+                return false;
+            }
             named.is_told = true;
+            *names_bytes += named.bytes();
             picture.columns.push(named.told());
         }
         true
@@ -351,6 +378,14 @@ impl Publisher {
 }
 
 impl Row {
+    /// What telling it takes, at most.
+    fn bytes(&self) -> usize {
+        self.host.as_ref().map_or(8, |(name, tags)| {
+            let tags = tags.iter().map(|(key, value)| key.len() + value.len() + 4);
+            name.len() + tags.sum::<usize>() + 8
+        })
+    }
+
     fn told(&self, slot: Slot) -> Option<Host> {
         let (name, tags) = self.host.as_ref()?;
         Some(Host::Set {
@@ -362,6 +397,10 @@ impl Row {
 }
 
 impl Named {
+    fn bytes(&self) -> usize {
+        self.entry.name.len() + self.entry.unit.len() + 8
+    }
+
     fn told(&self) -> ColumnName {
         ColumnName {
             column: self.entry.column,

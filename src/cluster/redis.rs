@@ -14,11 +14,11 @@ mod tls;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use redis::{Cmd, Pipeline, cmd};
 use tokio::sync::mpsc::Sender;
 
 use self::error::LinkError;
+pub use self::socket::Arrived;
 use self::socket::{Pulse, Socket};
 use self::target::{Host, Kind, Target, is_name};
 use crate::limits::{
@@ -44,7 +44,7 @@ pub struct Link {
 impl Link {
     /// Connects to whoever takes writes, and subscribes to all channels. A message that finds no
     /// room in `inbox` is dropped and counted.
-    pub async fn connect(target: &Target, inbox: Sender<Bytes>) -> Result<Link, LinkError> {
+    pub async fn connect(target: &Target, inbox: Sender<Arrived>) -> Result<Link, LinkError> {
         match &target.kind {
             Kind::Plain => Link::to_first(target, &inbox).await,
             Kind::Sentinel(name) => {
@@ -55,7 +55,7 @@ impl Link {
         }
     }
 
-    async fn to_first(target: &Target, inbox: &Sender<Bytes>) -> Result<Link, LinkError> {
+    async fn to_first(target: &Target, inbox: &Sender<Arrived>) -> Result<Link, LinkError> {
         let mut errors = Vec::new();
         for host in &target.hosts {
             match Link::to_one(target, host, inbox).await {
@@ -69,7 +69,7 @@ impl Link {
     async fn to_one(
         target: &Target,
         host: &Host,
-        inbox: &Sender<Bytes>,
+        inbox: &Sender<Arrived>,
     ) -> Result<Link, LinkError> {
         let pulse = Pulse::new(inbox.clone());
         let sockets = vec![find::primary(target, host, &pulse).await?];
@@ -78,7 +78,7 @@ impl Link {
     }
 
     /// A socket to each shard that serves one of the channels; other shards are nothing to us.
-    async fn to_shards(target: &Target, inbox: Sender<Bytes>) -> Result<Link, LinkError> {
+    async fn to_shards(target: &Target, inbox: Sender<Arrived>) -> Result<Link, LinkError> {
         let pulse = Pulse::new(inbox);
         let mut sockets = Vec::new();
         let mut serving = [0; CLUSTER_CHANNELS];

@@ -53,6 +53,8 @@ pub struct Roster {
     /// By number; none for this node itself.
     entries: Vec<Entry>,
     is_linked: AtomicBool,
+    /// Since the link whoever is there had the time to say so.
+    is_settled: AtomicBool,
 }
 
 /// One peer as it stands.
@@ -72,12 +74,18 @@ impl Roster {
         Arc::new(Self {
             entries,
             is_linked: AtomicBool::new(false),
+            is_settled: AtomicBool::new(false),
         })
     }
 
-    /// A picture without somebody: a peer is silent, or Redis is, by which they would be heard.
+    /// A picture without somebody: a peer is silent, or its picture on the way; or Redis is away, by
+    /// which they would be heard.
     pub fn is_partial(&self) -> bool {
-        !self.is_linked.load(Relaxed) || self.count(Standing::Unreachable) > 0
+        let is_missing = |entry: &Entry| {
+            let standing = Standing::of(entry.standing.load(Relaxed));
+            matches!(standing, Standing::Unreachable | Standing::Joining)
+        };
+        !self.is_settled.load(Relaxed) || self.entries.iter().any(is_missing)
     }
 
     pub fn is_linked(&self) -> bool {
@@ -112,6 +120,11 @@ impl Roster {
 
     pub(super) fn link(&self, is_up: bool) {
         self.is_linked.store(is_up, Relaxed);
+        self.is_settled.store(false, Relaxed);
+    }
+
+    pub(super) fn settle(&self) {
+        self.is_settled.store(true, Relaxed);
     }
 
     pub fn set_name(&self, peer: Peer, name: &str) {

@@ -9,16 +9,15 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio::sync::mpsc::{self, Receiver, Sender};
 use tokio::time::{Interval, MissedTickBehavior, interval, sleep};
 
 use super::Plan;
 use super::member::{Act, Member};
 use super::publisher::Export;
-use super::redis::Link;
 use super::redis::error::LinkError;
 use super::redis::target::Target;
+use super::redis::{Arrived, Link};
 use super::roster::{Roster, Standing};
 use super::wire::Seal;
 use crate::catalog::Catalog;
@@ -65,14 +64,17 @@ struct Shared {
 }
 
 impl Feed {
-    /// Gives peers what was merged.
-    pub fn forward(&mut self, samples: &[Sample]) {
+    /// Gives peers what was merged just now.
+    pub fn forward(&mut self, samples: &[Sample], mono_ms: u64) {
         let Some(mut room) = self.samples.reserve(samples.len()) else {
             self.shared.lost.fetch_add(1, Relaxed);
             self.counters.samples_lost.add(samples.len() as u64);
             return;
         };
-        samples.iter().for_each(|&sample| room.push(sample));
+        let time_ms = mono_ms as i64;
+        for &sample in samples {
+            room.push(Sample { time_ms, ..sample });
+        }
         room.commit();
     }
 
@@ -124,6 +126,7 @@ pub fn start(
         rng: Rng::random(),
         is_restored: false,
         dropped: 0,
+        listening_ms: 0,
     };
     let thread = thread::Builder::new()
         .name("cluster".to_owned())
@@ -172,6 +175,8 @@ struct Service {
     is_restored: bool,
     /// Of this link.
     dropped: u64,
+    /// Since when what comes is read.
+    listening_ms: u64,
 }
 
 /// Why a session with Redis ends.
@@ -237,7 +242,7 @@ impl Service {
     /// None for a stop.
     async fn connect(
         &mut self,
-        inbox: Sender<Bytes>,
+        inbox: Sender<Arrived>,
         turns: &mut Interval,
     ) -> Option<Result<Link, LinkError>> {
         let target = self.target.clone();
@@ -268,19 +273,19 @@ impl Service {
     async fn session(
         &mut self,
         link: &mut Link,
-        inbox: &mut Receiver<Bytes>,
+        inbox: &mut Receiver<Arrived>,
         turns: &mut Interval,
     ) -> End {
         self.dropped = 0;
-        match self.talk(link, inbox, turns).await {
-            Ok(end) | Err(end) => end,
-        }
+        let (Ok(end) | Err(end)) = self.talk(link, inbox, turns).await;
+        self.count_dropped(link);
+        end
     }
 
     async fn talk(
         &mut self,
         link: &mut Link,
-        inbox: &mut Receiver<Bytes>,
+        inbox: &mut Receiver<Arrived>,
         turns: &mut Interval,
     ) -> Result<End, End> {
         let node = self.member.node().to_owned();
@@ -293,23 +298,25 @@ impl Service {
         let seen = link.nodes().await?;
         self.member.link(seen, self.clock.now());
         tracing::info!(%node, "linked to other nodes");
-        let linked_ms = self.clock.mono_ms();
+        self.listening_ms = self.clock.mono_ms();
         loop {
-            let has_room = self.member.records().len() < CLUSTER_RECORDS_MAX;
+            let has_room = self.has_room();
             let mut is_over = false;
             tokio::select! {
                 error = link.broken() => return Err(error.into()),
-                Some(message) = inbox.recv(), if has_room => {
-                    let now = self.clock.now();
-                    self.member.receive(&message, now);
-                }
+                Some(message) = inbox.recv(), if has_room => self.hear(&message),
                 Some(export) = self.exported.recv() => {
                     let now = self.clock.now();
                     self.member.exported(export, now);
                 }
                 _ = turns.tick() => {
+                    // Before anybody is called silent: it may have spoken while this thread did not
+                    // listen.
+                    while self.has_room() && let Ok(message) = inbox.try_recv() {
+                        self.hear(&message);
+                    }
                     is_over = self.take_turn();
-                    self.look_after(link, linked_ms)?;
+                    self.look_after(link)?;
                 }
             }
             if is_over {
@@ -318,15 +325,34 @@ impl Service {
                 link.leave(&node).await?;
                 return Ok(End::Stopped);
             }
+            let before_ms = self.clock.mono_ms();
             self.act(link).await?;
             self.hand_on();
+            // What came meanwhile, the node's own words too, is not read yet.
+            let now_ms = self.clock.mono_ms();
+            if self.turn.as_millis() as u64 <= now_ms - before_ms {
+                self.listening_ms = now_ms;
+            }
         }
+    }
+
+    fn has_room(&mut self) -> bool {
+        self.member.records().len() < CLUSTER_RECORDS_MAX
+    }
+
+    fn hear(&mut self, arrived: &Arrived) {
+        let mut now = self.clock.now();
+        now.mono_ms = now.mono_ms.saturating_sub(arrived.since_ms());
+        self.member.receive(&arrived.message, now);
     }
 
     async fn act(&mut self, link: &mut Link) -> Result<(), End> {
         while let Some(act) = self.member.act() {
             match act {
-                Act::Publish(message) => link.publish(self.channel, &message).await?,
+                Act::Publish(message) => {
+                    link.publish(self.channel, &message).await?;
+                    self.member.sent(message.len());
+                }
                 Act::Export => {
                     // One that was asked for by an earlier link is of no use any more.
                     while self.exported.try_recv().is_ok() {}
@@ -339,15 +365,22 @@ impl Service {
                         Ok(()) => self.member.stored(seq, bytes.len(), self.clock.now()),
                         // Said each time: whoever joins sees nothing of this node.
                         Err(error @ LinkError::Oversize { .. }) => {
+                            self.member.too_long();
                             tracing::error!(%error, "this node's keyframe");
                         }
                         Err(error) => return Err(error.into()),
                     }
                 }
+                // Keyframes are large: one at a time, once the aggregator has taken those before.
+                Act::Load(node) if !self.has_room() => {
+                    self.member.postpone(Act::Load(node));
+                    return Ok(());
+                }
                 Act::Load(node) => {
                     let channel = channel_of(&node);
                     if let Some(keyframe) = link.load_keyframe(&node, channel).await? {
                         self.member.loaded(&node, &keyframe, self.clock.now());
+                        self.hand_on();
                     }
                 }
             }
@@ -372,6 +405,9 @@ impl Service {
             .peers_reachable
             .set(roster.count(heard) as u64);
         self.counters
+            .peers_joining
+            .set(roster.count(Standing::Joining) as u64);
+        self.counters
             .peers_unreachable
             .set(roster.count(silent) as u64);
         self.counters.cpu_us.set(cpu_us());
@@ -390,11 +426,15 @@ impl Service {
         records.shrink_to(CLUSTER_RING_CAPACITY);
     }
 
-    fn look_after(&mut self, link: &Link, linked_ms: u64) -> Result<(), End> {
+    fn count_dropped(&mut self, link: &Link) {
         let dropped = link.dropped();
         self.counters.inbox_dropped.add(dropped - self.dropped);
         self.dropped = dropped;
-        let heard_ms = self.member.echo_ms().max(linked_ms);
+    }
+
+    fn look_after(&mut self, link: &Link) -> Result<(), End> {
+        self.count_dropped(link);
+        let heard_ms = self.member.echo_ms().max(self.listening_ms);
         let silent_ms = self.clock.mono_ms().saturating_sub(heard_ms);
         if silent_ms > CLUSTER_ECHO_TIMEOUT.as_millis() as u64 {
             return Err(End::Deaf);

@@ -47,6 +47,8 @@ struct Node {
     born_ms: u64,
     skew_ms: i64,
     is_linked: bool,
+    /// Steps between two turns, as if it were busy.
+    turns: u64,
 }
 
 struct Letter {
@@ -168,6 +170,7 @@ impl World {
             born_ms: self.now_ms,
             skew_ms,
             is_linked: false,
+            turns: 1 + self.rng.below(3) as u64,
         });
     }
 
@@ -181,7 +184,9 @@ impl World {
         self.deliver();
         for at in 0..self.nodes.len() {
             if let Some(mut node) = self.nodes[at].take() {
-                self.turn(&mut node);
+                if (self.now_ms / STEP_MS).is_multiple_of(node.turns) {
+                    self.turn(&mut node);
+                }
                 self.nodes[at] = Some(node);
             }
         }
@@ -191,18 +196,19 @@ impl World {
         let at = self.rng.below(self.nodes.len());
         match self.rng.below(200) {
             0 => self.nodes[at] = None,
+            17 => self.stop(at),
             1 => {
                 self.is_redis_up = false;
                 self.letters.clear();
             }
             2 => self.keyframes.clear(),
             3..10 => self.is_redis_up = true,
-            10..14 if self.nodes[at].is_none() => {
+            10..15 if self.nodes[at].is_none() => {
                 self.homes_of_the_dead();
                 self.start(at);
             }
             // One node's connection breaks.
-            14..16 => {
+            15..17 => {
                 if let Some(node) = &mut self.nodes[at] {
                     node.is_linked = false;
                     node.member.unlink();
@@ -210,6 +216,20 @@ impl World {
                 self.letters.retain(|letter| letter.to != at);
             }
             _ => {}
+        }
+    }
+
+    /// An ordered stop: what is left is said, and that it stops.
+    fn stop(&mut self, at: usize) {
+        let Some(mut node) = self.nodes[at].take() else {
+            return;
+        };
+        let now = node.now(self.now_ms);
+        if node.is_linked {
+            node.member.leave(now);
+            while let Some(act) = node.member.act() {
+                self.act(&mut node, act, now);
+            }
         }
     }
 
@@ -259,7 +279,7 @@ impl World {
                 let value = (self.count * 1_000 + metric as u64 * 100 + host as u64) as f64;
                 samples.push(Sample {
                     value,
-                    time_ms: Sample::NO_TIME,
+                    time_ms: now.mono_ms as i64,
                     slot,
                     column,
                     flags: 0,

@@ -45,12 +45,16 @@ impl Speaker {
     }
 
     fn put(&mut self, host: &str, metric: &str, value: f64) {
+        self.put_at(host, metric, value, 0);
+    }
+
+    fn put_at(&mut self, host: &str, metric: &str, value: f64, ms: u64) {
         self.lookup.begin();
         let slot = self.lookup.host(host);
         let column = self.lookup.column(metric, "");
         self.publisher.take(&[Sample {
             value,
-            time_ms: Sample::NO_TIME,
+            time_ms: at(ms).mono_ms as i64,
             slot,
             column,
             flags: 0,
@@ -165,12 +169,12 @@ impl Listener {
 fn nothing_is_shown_before_a_peer_s_clock_is_known() {
     let (mut a, mut b) = (Speaker::new("a", 1), Listener::new());
     for ms in 0..3 {
-        a.put("web-1", "cpu", ms as f64);
+        a.put_at("web-1", "cpu", ms as f64, ms);
         b.hear(&a.delta(ms), 500 + ms * 100);
         assert_eq!(b.records(), []);
     }
     // The fourth was on its way for 10 ms only: the three before it were late.
-    a.put("web-1", "cpu", 3.0);
+    a.put_at("web-1", "cpu", 3.0, 770);
     b.hear(&a.delta(800), 810);
     let heard: Vec<(f64, u64)> = b
         .records()
@@ -185,7 +189,7 @@ fn nothing_is_shown_before_a_peer_s_clock_is_known() {
             _ => None,
         })
         .collect();
-    assert_eq!(heard, [(0.0, 10), (1.0, 11), (2.0, 12), (3.0, 810)]);
+    assert_eq!(heard, [(0.0, 10), (1.0, 11), (2.0, 12), (3.0, 780)]);
     assert_eq!(b.catalog.find_host("web-1"), Some(0));
 }
 
@@ -460,6 +464,8 @@ fn a_peer_s_tags_are_not_told_on() {
     assert_eq!(a.picture(2).hosts.len(), 0);
     set(&mut a, "ams");
     assert_eq!(a.picture(3).hosts.len(), 1);
+    set(&mut a, "ber");
+    assert_eq!(a.picture(4).hosts.len(), 1, "the peer knows another by now");
 }
 
 #[test]

@@ -20,9 +20,9 @@ use ring::hmac;
 use thiserror::Error;
 
 use crate::limits::{
-    CLUSTER_KEYFRAME_BYTES_MAX, CLUSTER_MESSAGE_BYTES_MAX, CLUSTER_NODE_BYTES_MAX, COLUMNS_MAX,
-    HOST_BYTES_MAX, HOSTS_MAX, METRIC_BYTES_MAX, TAG_KEY_BYTES_MAX, TAG_VALUE_BYTES_MAX, TAGS_MAX,
-    UNIT_BYTES_MAX,
+    CLUSTER_CELLS_MAX, CLUSTER_KEYFRAME_BYTES_MAX, CLUSTER_MESSAGE_BYTES_MAX,
+    CLUSTER_NODE_BYTES_MAX, COLUMNS_MAX, HOST_BYTES_MAX, HOSTS_MAX, METRIC_BYTES_MAX, SERIES_MAX,
+    TAG_KEY_BYTES_MAX, TAG_VALUE_BYTES_MAX, TAGS_MAX, UNIT_BYTES_MAX,
 };
 use crate::sample::{Column, Slot};
 use bytes::{Reader, text, varint};
@@ -95,7 +95,7 @@ pub struct Picture {
     pub hosts: Vec<Host>,
     pub columns: Vec<ColumnName>,
     pub pulses: Vec<Pulse>,
-    /// Sorted by column, then slot. Each of a keyframe's tells its age.
+    /// Sorted by column, then slot.
     pub cells: Vec<Cell>,
 }
 
@@ -251,7 +251,7 @@ fn put_picture(picture: &Picture, is_keyframe: bool, out: &mut Vec<u8>) {
             varint(out, pulse.interval_ms);
         }
     }
-    cells::put(&picture.cells, is_keyframe, out);
+    cells::put(&picture.cells, out);
 }
 
 fn put_host(host: &Host, out: &mut Vec<u8>) {
@@ -285,7 +285,12 @@ fn get_picture(reader: &mut Reader<'_>, is_keyframe: bool) -> Option<Picture> {
     };
     let pulses = (0..pulses).map(|_| get_pulse(reader));
     let pulses = pulses.collect::<Option<_>>()?;
-    let cells = cells::get(reader, is_keyframe)?;
+    let most = if is_keyframe {
+        SERIES_MAX + HOSTS_MAX
+    } else {
+        CLUSTER_CELLS_MAX
+    };
+    let cells = cells::get(reader, most)?;
     Some(Picture {
         hosts,
         columns,

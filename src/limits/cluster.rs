@@ -15,15 +15,16 @@ pub const CLUSTER_HOSTS_MAX: usize = 16;
 /// millisecond: a second is a server that is stopped, or gone.
 pub const CLUSTER_CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 pub const CLUSTER_COMMAND_TIMEOUT: Duration = Duration::from_secs(1);
-/// The same for a keyframe: [`CLUSTER_KEYFRAME_BYTES_MAX`] in this time is 67 Mbit a second.
+/// The same for a keyframe: [`CLUSTER_KEYFRAME_BYTES_MAX`] in this time is 101 Mbit a second.
 pub const CLUSTER_KEYFRAME_TIMEOUT: Duration = Duration::from_secs(2);
 /// How often each server is asked whether it is there and takes writes. With the time its answer
 /// has, one that is gone without a word is known after 3 s, by the next message after 1.
 pub const CLUSTER_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// One message; past it it is not sent, and not taken.
 pub const CLUSTER_MESSAGE_BYTES_MAX: usize = MIB;
-/// One keyframe: [`SERIES_MAX`] x 16 B.
-pub const CLUSTER_KEYFRAME_BYTES_MAX: usize = 16 * MIB;
+/// One keyframe: [`SERIES_MAX`] x 12 B with all their digits, and 65,536 hosts with 150 B of name and
+/// tags. Nobody learns of a node whose keyframe is longer.
+pub const CLUSTER_KEYFRAME_BYTES_MAX: usize = 24 * MIB;
 /// What Redis lets wait for a subscriber by default (`client-output-buffer-limit pubsub 32mb 8mb
 /// 60`): past the first at once, past the second for a minute, the connection is cut. 16 nodes that
 /// send 60 KB ten times a second are 9.6 MB a second: a node may take nothing for 3.3 s. A keyframe
@@ -84,7 +85,7 @@ pub const EXPORT_CELLS_PER_STEP: usize = 32_768;
 /// How far a peer's wall clock may be off: a message from before is a recording.
 pub const CLUSTER_SKEW_MAX: Duration = Duration::from_secs(60);
 /// A peer's monotonic clock is compared over one to two of these; 100 ppm of drift are 6 ms.
-pub const CLUSTER_OFFSET_WINDOW: Duration = Duration::from_secs(30);
+pub const CLUSTER_OFFSET_WINDOW: Duration = Duration::from_secs(5);
 /// After a connection: whoever was not heard by then, four heartbeats, is not there, and what it
 /// left is looked at.
 pub const NODES_WAIT: Duration = Duration::from_secs(1);

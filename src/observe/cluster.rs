@@ -74,6 +74,7 @@ pub struct Cluster {
     pub samples_lost: Counter,
     pub cpu_us: Counter,
     pub peers_reachable: Counter,
+    pub peers_joining: Counter,
     pub peers_unreachable: Counter,
 }
 
@@ -137,13 +138,18 @@ const COUNTERS: [(&str, &str, Pick); 14] = [
     ),
 ];
 
-const GAUGES: [(&str, &str, Pick); 3] = [
+const GAUGES: [(&str, &str, Pick); 4] = [
     ("link_up", "Whether Redis can be reached: 1 or 0.", |c| {
         &c.link_up
     }),
     ("peers_reachable", "Peers that are heard.", |c| {
         &c.peers_reachable
     }),
+    (
+        "peers_joining",
+        "Peers that are heard, and whose picture is not whole.",
+        |c| &c.peers_joining,
+    ),
     (
         "peers_unreachable",
         "Peers that fell silent within the hour.",

@@ -7,6 +7,7 @@
 )]
 
 mod agents;
+mod cluster;
 mod deploy;
 mod documents;
 mod h2;

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use tidewall::cluster::redis::Arrived;
 use tidewall::cluster::redis::Link;
 use tidewall::cluster::redis::error::LinkError;
 use tidewall::cluster::redis::target::Target;
@@ -30,7 +31,7 @@ pub(crate) fn target(url: &str) -> Target {
 /// A link, and what it hears.
 pub(crate) struct Ear {
     pub(crate) link: Link,
-    pub(crate) inbox: Receiver<Bytes>,
+    pub(crate) inbox: Receiver<Arrived>,
 }
 
 impl Ear {
@@ -57,7 +58,11 @@ impl Ear {
     }
 
     pub(crate) async fn hear(&mut self) -> Bytes {
-        timeout(PATIENCE, self.inbox.recv()).await.unwrap().unwrap()
+        timeout(PATIENCE, self.inbox.recv())
+            .await
+            .unwrap()
+            .unwrap()
+            .message
     }
 }
 

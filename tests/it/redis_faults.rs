@@ -132,10 +132,10 @@ fn a_full_inbox_drops_and_counts() {
         }
         // What is published is answered after it was heard.
         assert_eq!(link.dropped(), 8);
-        assert_eq!(inbox.recv().await.unwrap(), &[0][..]);
+        assert_eq!(inbox.recv().await.unwrap().message, &[0][..]);
         link.publish(1, &[10]).await.unwrap();
-        assert_eq!(inbox.recv().await.unwrap(), &[1][..]);
-        assert_eq!(inbox.recv().await.unwrap(), &[10][..]);
+        assert_eq!(inbox.recv().await.unwrap().message, &[1][..]);
+        assert_eq!(inbox.recv().await.unwrap().message, &[10][..]);
     });
 }
 

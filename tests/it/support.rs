@@ -86,11 +86,7 @@ impl Node {
 
     /// For whoever must live with a refusal.
     pub(crate) fn try_connect(&self) -> std::io::Result<Http> {
-        let stream = TcpStream::connect(self.address)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.set_nodelay(true)?;
-        let reader = BufReader::new(stream);
-        Ok(Http { reader })
+        Http::connect(self.address)
     }
 
     pub(crate) fn get(&self, target: &str) -> Answer {
@@ -186,6 +182,14 @@ pub(crate) struct Answer {
 }
 
 impl Http {
+    pub(crate) fn connect(address: SocketAddr) -> std::io::Result<Http> {
+        let stream = TcpStream::connect(address)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_nodelay(true)?;
+        let reader = BufReader::new(stream);
+        Ok(Http { reader })
+    }
+
     pub(crate) fn send(&mut self, bytes: &[u8]) -> std::io::Result<()> {
         self.reader.get_mut().write_all(bytes)
     }

@@ -50,7 +50,7 @@ pub(super) struct Host {
 }
 
 /// The same hosts for the same number and seed, in whatever thread asks.
-pub(super) fn roster(servers: usize, seed: u64) -> Vec<Host> {
+pub(super) fn roster(servers: usize, seed: u64, prefix: &str) -> Vec<Host> {
     const ROLES: [(&str, usize); 4] = [("web", 50), ("db", 20), ("cache", 15), ("worker", 15)];
     const DCS: [&str; 4] = ["fra", "iad", "sin", "gru"];
     let mut rng = Rng::seeded(seed);
@@ -66,7 +66,7 @@ pub(super) fn roster(servers: usize, seed: u64) -> Vec<Host> {
             let role = ROLES[which].0;
             numbers[which] += 1;
             Host {
-                name: format!("{role}-{:04}", numbers[which]),
+                name: format!("{prefix}{role}-{:04}", numbers[which]),
                 role,
                 dc: DCS[rng.below(DCS.len())],
                 rack: 1 + rng.below(40),
@@ -338,7 +338,7 @@ mod tests {
 
     #[test]
     fn bodies_stay_valid_json_of_one_length() {
-        let hosts = roster(50, 3);
+        let hosts = roster(50, 3, "");
         for (i, host) in hosts.iter().enumerate() {
             let metrics = 1 + i % 14;
             let mut life = Life::new(host, metrics, i as u64);
@@ -367,16 +367,18 @@ mod tests {
 
     #[test]
     fn the_roster_repeats_and_names_are_unique() {
-        let hosts = roster(2_000, 1);
-        assert_eq!(hosts, roster(2_000, 1));
-        assert_ne!(hosts, roster(2_000, 2));
-        let names: std::collections::HashSet<_> = hosts.iter().map(|h| &h.name).collect();
-        assert_eq!(names.len(), hosts.len());
+        let hosts = roster(2_000, 1, "");
+        assert_eq!(hosts, roster(2_000, 1, ""));
+        assert_ne!(hosts, roster(2_000, 2, ""));
+        let others = roster(2_000, 1, "b-");
+        let names: std::collections::HashSet<_> =
+            hosts.iter().chain(&others).map(|h| &h.name).collect();
+        assert_eq!(names.len(), hosts.len() + others.len());
     }
 
     #[test]
     fn values_move() {
-        let host = &roster(1, 1)[0];
+        let host = &roster(1, 1, "")[0];
         let mut life = Life::new(host, 10, 1);
         let before = life.values.clone();
         life.advance(1.0);

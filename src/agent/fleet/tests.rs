@@ -401,3 +401,17 @@ fn many_connections_spread_over_sources() {
     assert_eq!(sources("--sources 3").len(), 3);
     assert!(sources("--servers 65000 --via http2").is_empty());
 }
+
+#[test]
+fn a_prefix_is_short_and_plain() {
+    let parse = |prefix: &str| {
+        let line = ["fleet", "--to", "http://127.0.0.1:1", "--prefix", prefix];
+        Cli::try_parse_from(line).map(|cli| cli.args.prefix)
+    };
+    let longest = "x".repeat(FLEET_PREFIX_BYTES_MAX);
+    assert_eq!(parse(&longest).unwrap(), longest);
+    assert!(parse(&(longest + "x")).is_err());
+    assert_eq!(parse("a-1._:").unwrap(), "a-1._:");
+    let error = parse("a\"").unwrap_err().to_string();
+    assert!(error.contains("a prefix is at most 64 bytes"), "{error}");
+}

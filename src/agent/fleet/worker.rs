@@ -51,6 +51,8 @@ pub(crate) struct Plan {
     pub(crate) sums: bool,
     /// Local addresses to connect from; empty: the kernel chooses.
     pub(crate) sources: Vec<IpAddr>,
+    /// Of names.
+    pub(crate) prefix: String,
     pub(crate) seed: u64,
     pub(crate) threads: usize,
     /// Connections opened per second.
@@ -63,7 +65,7 @@ impl Plan {
     }
 
     pub(super) fn hosts(&self) -> Vec<Host> {
-        roster(self.servers, self.seed)
+        roster(self.servers, self.seed, &self.prefix)
     }
 
     /// By HTTP/2, servers of one thread share them.

@@ -41,7 +41,8 @@ impl Fleet {
                 is_arrival,
             } => {
                 let (slot, heard_ms) = (self.home(slot), heard_ms.min(now_ms));
-                if is_arrival {
+                // Of a host that only a keyframe's cell tells of, that is all there is to know.
+                if is_arrival || !self.live.silence.is_heard(slot) {
                     self.live.silence.arrive_at(peer, slot, heard_ms);
                 }
                 let (stamp, matrix) = (heard_ms as u32, &mut self.live.matrix);
@@ -53,7 +54,7 @@ impl Fleet {
                     stamp.wrapping_sub(at).wrapping_sub(least) > u32::MAX / 2
                 });
                 if !is_old && matrix.put(slot, column, value, stamp) == Put::Full {
-                    self.fold_into_other(slot, value, stamp);
+                    self.put_into_other(slot, value, stamp);
                 }
             }
             Record::Pulse {
@@ -159,7 +160,11 @@ mod tests {
         assert!(rig.fleet.export(&mut exporter));
         let Export { cells, pulses, .. } = exporter.finish();
         let cells: Vec<_> = cells.iter().map(|cell| (cell.value, cell.age_ms)).collect();
-        assert_eq!(cells, [(1.0, 1_000), (5.0, 0), (2.0, 1_000)]);
+        assert_eq!(
+            cells,
+            [(1.0, 1_000), (2.0, 1_000)],
+            "the wanderer's is the peer's to tell"
+        );
         let pulses: Vec<_> = pulses
             .iter()
             .map(|pulse| (pulse.slot, pulse.age_ms))

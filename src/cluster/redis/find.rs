@@ -191,7 +191,7 @@ async fn open_alone(
 }
 
 fn login(target: &Target) -> RedisConnectionInfo {
-    let mut info = RedisConnectionInfo::default().set_db(target.db);
+    let mut info = RedisConnectionInfo::default();
     if let Some(user) = &target.user {
         info = info.set_username(user);
     }

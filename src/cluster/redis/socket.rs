@@ -32,17 +32,37 @@ use crate::limits::{
     CLUSTER_KEYFRAME_TIMEOUT, CLUSTER_MESSAGE_BYTES_MAX, CLUSTER_UNPARSED_BYTES_MAX,
 };
 
+/// A message, and when it came: whoever reads it may be late.
+#[derive(Debug)]
+pub struct Arrived {
+    pub message: Bytes,
+    at: Instant,
+}
+
+impl Arrived {
+    fn now(message: Vec<u8>) -> Self {
+        Self {
+            message: Bytes::from(message),
+            at: Instant::now(),
+        }
+    }
+
+    pub fn since_ms(&self) -> u64 {
+        self.at.elapsed().as_millis() as u64
+    }
+}
+
 /// What all connections of a link have in common: whether it still lives, and what came.
 pub(super) struct Pulse {
     /// The first thing that went wrong; the rest follows from it.
     fault: OnceLock<LinkError>,
     broken: Notify,
-    inbox: Sender<Bytes>,
+    inbox: Sender<Arrived>,
     dropped: AtomicU64,
 }
 
 impl Pulse {
-    pub(super) fn new(inbox: Sender<Bytes>) -> Arc<Pulse> {
+    pub(super) fn new(inbox: Sender<Arrived>) -> Arc<Pulse> {
         Arc::new(Pulse {
             fault: OnceLock::new(),
             broken: Notify::new(),
@@ -95,7 +115,7 @@ impl Pulse {
         let fits = |bytes: &Vec<u8>| bytes.len() <= CLUSTER_MESSAGE_BYTES_MAX;
         let sent = match data.pop() {
             Some(Value::BulkString(bytes)) if fits(&bytes) => {
-                self.inbox.try_send(Bytes::from(bytes)).is_ok()
+                self.inbox.try_send(Arrived::now(bytes)).is_ok()
             }
             _ => false,
         };

@@ -21,7 +21,6 @@ pub struct Target {
     pub(super) hosts: Vec<Host>,
     pub(super) user: Option<String>,
     pub(super) password: Option<String>,
-    pub(super) db: i64,
     pub(super) tls: Option<Tls>,
     pub(super) prefix: String,
 }
@@ -56,7 +55,10 @@ pub enum TargetError {
     Host,
     #[error("--redis: names more than {CLUSTER_HOSTS_MAX} hosts")]
     Hosts,
-    #[error("--redis: what follows the host must be the database's number")]
+    #[error(
+        "--redis: nothing may follow the host: channels know no databases, so walls of one Redis are \
+         told apart by --redis-prefix"
+    )]
     Database,
     #[error("--redis: a cluster has no databases, nothing may follow its hosts")]
     ClusterDatabase,
@@ -108,12 +110,15 @@ impl Target {
         };
         let is_unix = form == "unix";
         let is_plain = kind == Kind::Plain && !is_unix;
-        let db = if is_plain { database(path)? } else { 0 };
         let hosts = if is_unix {
             vec![socket(authority, path)?]
         } else {
             hosts_of(authority, port)?
         };
+        // Nought is the one that everybody has.
+        if is_plain && !matches!(path, "" | "0") {
+            return Err(TargetError::Database);
+        }
         if ca.is_some() && !is_tls {
             return Err(TargetError::CaWithoutTls);
         }
@@ -123,7 +128,6 @@ impl Target {
             hosts,
             user,
             password,
-            db,
             tls,
             prefix: prefix.to_owned(),
         })
@@ -157,14 +161,6 @@ fn login_of(login: &str) -> Result<(Option<String>, Option<String>), TargetError
     let user = decode(user).map_err(|_| TargetError::Escape)?;
     let password = decode(password).map_err(|_| TargetError::Escape)?;
     Ok(((!user.is_empty()).then_some(user), Some(password)))
-}
-
-fn database(path: &str) -> Result<i64, TargetError> {
-    if path.is_empty() {
-        return Ok(0);
-    }
-    let number = path.parse::<u16>().map(i64::from);
-    number.map_err(|_| TargetError::Database)
 }
 
 fn socket(authority: &str, path: &str) -> Result<Host, TargetError> {
@@ -232,7 +228,6 @@ impl fmt::Display for Target {
         write!(f, "redis{s}{form}://{}", hosts.join(","))?;
         match &self.kind {
             Kind::Sentinel(name) => write!(f, "/{name}"),
-            Kind::Plain if self.db != 0 => write!(f, "/{}", self.db),
             _ => Ok(()),
         }
     }
@@ -263,7 +258,7 @@ mod tests {
         };
         let named = || Kind::Sentinel("wall".to_owned());
         check("redis://a", "redis://a:6379", Kind::Plain);
-        check("redis://u:s3c@a:1/7", "redis://a:1/7", Kind::Plain);
+        check("redis://u:s3c@a:1/0", "redis://a:1", Kind::Plain);
         check("redis://:s3@[::1]", "redis://[::1]:6379", Kind::Plain);
         check("rediss://[::1]:7", "rediss://[::1]:7", Kind::Plain);
         check("redis://a,b:6380", "redis://a:6379,b:6380", Kind::Plain);
@@ -309,6 +304,7 @@ mod tests {
         check("redis://u:s3cret", TargetError::Host);
         check("redis://u:1/s3cret", TargetError::Database);
         check("redis://a/x", TargetError::Database);
+        check("redis://a/1", TargetError::Database);
         check("redis+cluster://a/1", TargetError::ClusterDatabase);
         check("redis+sentinel://a", TargetError::NoName);
         check("redis://a?protocol=2", TargetError::Parameters);

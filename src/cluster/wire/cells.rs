@@ -4,8 +4,8 @@
 //! ```text
 //! varint groups, each:
 //!   varint column, u8 form, [varint count, varint gap of each slot], values, [varint age of each]
-//! form  bit 0: the slots are those of the group before; bits 1..: 0 f64 values, else decimals of
-//!       that many places and one: zigzag varints
+//! form  bit 0: the slots are those of the group before; bit 1: their ages, too; bits 2..: 0 f64
+//!       values, else decimals of that many places and one: zigzag varints
 //! ```
 
 use super::bytes::{Reader, unzigzag, varint, zigzag};
@@ -19,17 +19,18 @@ pub struct Cell {
     pub column: Column,
     pub slot: Slot,
     pub value: f64,
-    /// Milliseconds since it was heard; 0 in a delta.
+    /// Milliseconds since it was heard.
     pub age_ms: u32,
 }
 
 const SAME_SLOTS: u8 = 1;
+const SAME_AGES: u8 = 2;
 /// Powers of ten that f64 has exactly, as many as metrics have places.
 const SCALES: [f64; 5] = [1.0, 10.0, 100.0, 1_000.0, 10_000.0];
 /// Up to here every whole number is an f64.
 const EXACT: f64 = (1_u64 << 53) as f64;
 
-pub(super) fn put(cells: &[Cell], with_ages: bool, out: &mut Vec<u8>) {
+pub(super) fn put(cells: &[Cell], out: &mut Vec<u8>) {
     let mut mantissas = Vec::new();
     let mut before: &[Cell] = &[];
     varint(
@@ -41,8 +42,12 @@ pub(super) fn put(cells: &[Cell], with_ages: bool, out: &mut Vec<u8>) {
         let places = decimals(group, &mut mantissas);
         let is_same =
             group.len() == before.len() && group.iter().zip(before).all(|(a, b)| a.slot == b.slot);
-        let form = places.map_or(0, |places| places as u8 + 1) << 1;
-        out.push(form | if is_same { SAME_SLOTS } else { 0 });
+        // A host that sends all its metrics at once has one age for all.
+        let has_ages = !is_same || group.iter().zip(before).any(|(a, b)| a.age_ms != b.age_ms);
+        let mut form = places.map_or(0, |places| places as u8 + 1) << 2;
+        form |= if is_same { SAME_SLOTS } else { 0 };
+        form |= if has_ages { 0 } else { SAME_AGES };
+        out.push(form);
         if !is_same {
             put_slots(group, out);
         }
@@ -52,7 +57,7 @@ pub(super) fn put(cells: &[Cell], with_ages: bool, out: &mut Vec<u8>) {
             let bytes = group.iter().flat_map(|cell| cell.value.to_le_bytes());
             out.extend(bytes);
         }
-        if with_ages {
+        if has_ages {
             group
                 .iter()
                 .for_each(|cell| varint(out, u64::from(cell.age_ms)));
@@ -94,7 +99,8 @@ fn mantissa(value: f64, places: usize) -> Option<i64> {
     (is_exact && (scaled != 0.0 || value.is_sign_positive())).then_some(scaled as i64)
 }
 
-pub(super) fn get(reader: &mut Reader<'_>, with_ages: bool) -> Option<Vec<Cell>> {
+/// None also for more than `most`.
+pub(super) fn get(reader: &mut Reader<'_>, most: usize) -> Option<Vec<Cell>> {
     let mut cells: Vec<Cell> = Vec::new();
     let mut before = 0..0;
     for _ in 0..reader.count(COLUMNS_MAX + 1)? {
@@ -115,15 +121,16 @@ pub(super) fn get(reader: &mut Reader<'_>, with_ages: bool) -> Option<Vec<Cell>>
                 });
             }
         }
+        if most < cells.len() || form & (SAME_SLOTS | SAME_AGES) == SAME_AGES {
+            return None;
+        }
         before = start..cells.len();
         let group = &mut cells[start..];
-        get_values(reader, form >> 1, group)?;
-        for cell in group {
-            cell.age_ms = if with_ages {
-                u32::try_from(reader.varint()?).ok()?
-            } else {
-                0
-            };
+        get_values(reader, form >> 2, group)?;
+        if form & SAME_AGES == 0 {
+            for cell in group {
+                cell.age_ms = u32::try_from(reader.varint()?).ok()?;
+            }
         }
     }
     Some(cells)
