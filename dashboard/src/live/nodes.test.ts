@@ -20,7 +20,10 @@ describe("describeMissing", () => {
     check([peer("c", 60_000), peer("b", 3_000)], "2 nodes silent: b for 3 s, c for 1 min");
     const five = ["b", "c", "d", "e", "f"].map((name) => peer(name, 3_000));
     check(five, "5 nodes silent: b for 3 s, c for 3 s, d for 3 s and 2 more");
-    check([peer("b", 5, "joining"), peer("c", 9_000, "left")], "a node is missing");
+    check([peer("b", 5, "joining"), peer("c", 3_000)], "node c silent for 3 s");
+    check([peer("b", 5, "joining"), peer("c", 9_000, "left")], "node b is joining");
+    check([peer("b", 5, "joining"), peer("c", 7, "joining")], "2 nodes are joining");
+    check([peer("b", 5, "reachable"), peer("c", 9_000, "left")], "looking for other nodes");
   });
 
   it("says of a lost Redis how many are unseen, and since the last that was heard", () => {

@@ -82,12 +82,20 @@ export function describeMissing({ linked, peers }: Nodes, sinceMs: number): stri
   }
   const silent = peers.filter(({ state }) => state === "unreachable").sort(byAge);
   const [only] = silent;
-  if (only === undefined) return UNKNOWN;
+  if (only === undefined) return describeComing(peers);
   if (silent.length === 1) return `node ${only.name} silent for ${silence(only)}`;
   const named = silent.slice(0, NAMED_MAX).map((peer) => `${peer.name} for ${silence(peer)}`);
   const rest = silent.length - named.length;
   const more = rest === 0 ? "" : ` and ${rest} more`;
   return `${silent.length} nodes silent: ${named.join(", ")}${more}`;
+}
+
+/** Nobody is silent: who is there is not known yet, or what it has. */
+function describeComing(peers: readonly Peer[]): string {
+  const coming = peers.filter(({ state }) => state === "joining");
+  const [only] = coming;
+  if (only === undefined) return "looking for other nodes";
+  return coming.length === 1 ? `node ${only.name} is joining` : `${coming.length} nodes are joining`;
 }
 
 function byAge(a: Peer, b: Peer): number {
