@@ -63,7 +63,7 @@ impl Sender {
             .collect();
         let sample = |slot: Slot, column: Column| Sample {
             value: values(slot * COLUMNS as u32 + u32::from(column)),
-            time_ms: Sample::NO_TIME,
+            time_ms: NOW.mono_ms as i64,
             slot,
             column,
             flags: 0,

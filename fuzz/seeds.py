@@ -168,8 +168,9 @@ def words(*numbers):
 def nodes():
     """Of two peers: a few messages each, a gap and a keyframe that closes it, silence, a return."""
     names = words(2, 1, 1, 2, 3, 2, 0, 1) + words(1, 0, 1)  # Two hosts, a column.
-    picture = names + words(2, 0, 1, 2, 3, 0, 0, 3, 1, 7)
-    whole = names + words(1, 1, 0, 5, 0, 100) + words(2, 0, 1, 2, 3, 0, 0, 9, 0, 3, 1, 7, 0, 9)
+    cells = words(2, 0, 1, 2, 3, 0, 1, 0, 3, 1, 7, 0, 0, 9)
+    picture = names + cells
+    whole = names + words(1, 1, 0, 5, 0, 100) + cells
 
     def message(act, node, seq, body=b""):
         return words(act, node, 1, 9, 0, seq, 0, 50, 0, 120) + body

@@ -112,10 +112,9 @@ fn picture(input: &mut Bytes<'_>, is_keyframe: bool) -> Picture {
             1 => f64::from(input.u8()),
             _ => f64::from(i16::from_le_bytes([input.u8(), input.u8()])) / 100.0,
         };
-        let age_ms = if is_keyframe {
-            input.number() as u32
-        } else {
-            0
+        let age_ms = match input.u8() % 4 {
+            0 => input.number() as u32,
+            age_ms => u32::from(age_ms),
         };
         picture.cells.push(Cell {
             column,
