@@ -5,7 +5,10 @@
 //! `tenths` are values of one place, as agents send them; `raw` are such that no short decimal is
 //! exact. Both ends seal or check the seal. Smoke: `cargo bench --bench cluster -- --test`.
 
-#![allow(clippy::print_stderr, reason = "a bench reports sizes there")]
+#![allow(
+    clippy::print_stderr,
+    reason = "a message's size is told beside its time"
+)]
 
 use std::hint::black_box;
 use std::sync::Arc;

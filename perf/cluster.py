@@ -377,11 +377,11 @@ def agreement():
     redis = Redis()
     nodes = [Node(name, redis.port) for name in "abc"]
     whole(nodes)
+    folder = tempfile.TemporaryDirectory()
     loads = [fleet(node, "--servers", "3333", "--viewers", "5", "--for", "20s", "--prefix",
-                   f"{node.name}-") for node in nodes]
+                   f"{node.name}-", "--report", f"{folder.name}/{node.name}") for node in nodes]
     for load in loads:
-        said = load.communicate()[0].decode()
-        print("  fleet: " + "; ".join(line.strip() for line in said.splitlines()[:4]))
+        load.communicate()
     ended = time.monotonic()
     names = list(nodes[0].ask("/api/snapshot")["metrics"])
 
@@ -392,6 +392,9 @@ def agreement():
     cells = agree()
     states = until("the same states", lambda: len({json.dumps(node.states(), sort_keys=True)
                                                    for node in nodes}) == 1, 60)
+    requests = [json.load(open(f"{folder.name}/{node.name}"))["requests"] for node in nodes]
+    intended, answered = (sum(one[key] for one in requests) for key in ("intended", "acknowledged"))
+    print(f"{intended:,} POSTs, {answered:,} acknowledged")
     hosts = len({host for host, _ in cells})
     print(f"{hosts:,} hosts, {len(cells):,} cells equal on three nodes "
           f"{time.monotonic() - ended - states:.2f} s after the fleets ended; states {states:.2f} s "

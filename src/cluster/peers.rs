@@ -193,8 +193,8 @@ impl Peers {
         let body = wire::read_body(head.kind, bytes)?;
         let ignores_gaps = self.ignores_gaps();
         let peer = self.peer(&head)?;
-        // An earlier start than the one known is a recording; but not after so long a silence that a
-        // recording's wall clock would betray it. Then the peer's clock was ahead, and was set right.
+        // An earlier start than the one known is a recording; but not after so long a silence that
+        // a recording's wall clock would betray it. Then the peer's clock was ahead, and set right.
         let silent_ms = now.mono_ms.saturating_sub(peer.heard_ms);
         if head.epoch < peer.epoch && silent_ms < 2 * millis(CLUSTER_SKEW_MAX) {
             return Err(Refused::Old);

@@ -114,8 +114,8 @@ impl Publisher {
     }
 
     /// What the aggregator merged; their time is when, by this node's monotonic clock: of two nodes
-    /// that hear a host in one turn the later one counts. Bounded by the ring it comes through, which
-    /// is emptied once a turn, and [`Publisher::lose`].
+    /// that hear a host in one turn the later one counts. Bounded by the ring it comes through,
+    /// which is emptied once a turn, and [`Publisher::lose`].
     pub fn take(&mut self, samples: &[Sample]) {
         let pending = samples.iter().map(|sample| Pending {
             key: u64::from(sample.column) << 32 | u64::from(sample.slot),

@@ -78,8 +78,8 @@ impl Roster {
         })
     }
 
-    /// A picture without somebody: a peer is silent, or its picture on the way; or Redis is away, by
-    /// which they would be heard.
+    /// A picture without somebody: a peer is silent, or its picture on the way; or Redis is away,
+    /// by which they would be heard.
     pub fn is_partial(&self) -> bool {
         let is_missing = |entry: &Entry| {
             let standing = Standing::of(entry.standing.load(Relaxed));

@@ -22,8 +22,8 @@ pub const CLUSTER_KEYFRAME_TIMEOUT: Duration = Duration::from_secs(2);
 pub const CLUSTER_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// One message; past it it is not sent, and not taken.
 pub const CLUSTER_MESSAGE_BYTES_MAX: usize = MIB;
-/// One keyframe: [`SERIES_MAX`] x 12 B with all their digits, and 65,536 hosts with 150 B of name and
-/// tags. Nobody learns of a node whose keyframe is longer.
+/// One keyframe: [`SERIES_MAX`] x 12 B with all their digits, and 65,536 hosts with 150 B of name
+/// and tags. Nobody learns of a node whose keyframe is longer.
 pub const CLUSTER_KEYFRAME_BYTES_MAX: usize = 24 * MIB;
 /// What Redis lets wait for a subscriber by default (`client-output-buffer-limit pubsub 32mb 8mb
 /// 60`): past the first at once, past the second for a minute, the connection is cut. 16 nodes that
@@ -68,10 +68,11 @@ pub const CLUSTER_RING_CAPACITY: usize = 1 << 17;
 /// Records that wait for room in the ring before messages wait: the largest keyframe, 24 MB.
 pub const CLUSTER_RECORDS_MAX: usize = SERIES_MAX;
 /// Messages that came and wait to be read; more are dropped, which makes gaps. 64 peers send 1,280
-/// a second at most; at 60 KB each these are 15 MB.
+/// a second with the usual tick; at 60 KB each these are 15 MB, and 256 MiB of the longest, which
+/// whoever reaches Redis may publish.
 pub const CLUSTER_INBOX_MAX: usize = 256;
-/// Deltas of one peer that wait for its keyframe, 10 s of them; past either bound a newer keyframe
-/// is needed.
+/// Deltas of one peer that wait for its keyframe, 10 s of them with the usual tick; past either
+/// bound a newer keyframe is needed.
 pub const PEER_HELD_MESSAGES_MAX: usize = 256;
 pub const PEER_HELD_BYTES_MAX: usize = 8 * MIB;
 /// How often a keyframe is asked for until it comes, and how often one is made at most.
@@ -84,7 +85,8 @@ pub const CLUSTER_KEYFRAME_INTERVAL: Duration = Duration::from_secs(5);
 pub const EXPORT_CELLS_PER_STEP: usize = 32_768;
 /// How far a peer's wall clock may be off: a message from before is a recording.
 pub const CLUSTER_SKEW_MAX: Duration = Duration::from_secs(60);
-/// A peer's monotonic clock is compared over one to two of these; 100 ppm of drift are 6 ms.
+/// A peer's monotonic clock is compared over one to two of these: one that stood still, as in a
+/// machine that was suspended, is right again after as long.
 pub const CLUSTER_OFFSET_WINDOW: Duration = Duration::from_secs(5);
 /// After a connection: whoever was not heard by then, four heartbeats, is not there, and what it
 /// left is looked at.

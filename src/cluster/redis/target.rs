@@ -56,8 +56,8 @@ pub enum TargetError {
     #[error("--redis: names more than {CLUSTER_HOSTS_MAX} hosts")]
     Hosts,
     #[error(
-        "--redis: nothing may follow the host: channels know no databases, so walls of one Redis are \
-         told apart by --redis-prefix"
+        "--redis: nothing may follow the host: channels know no databases, so walls of one Redis \
+         are told apart by --redis-prefix"
     )]
     Database,
     #[error("--redis: a cluster has no databases, nothing may follow its hosts")]

@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 use redis::cmd;
 use tidewall::clock::wall_ms;
 use tidewall::cluster::wire::{Body, Head, Kind, Picture as Content, Seal, encode};
-use tidewall::limits::{CLUSTER_CHANNELS, CLUSTER_MESSAGE_BYTES_MAX, MIB, PEERS_MAX};
+use tidewall::limits::{
+    CLUSTER_CHANNELS, CLUSTER_MESSAGE_BYTES_MAX, CLUSTER_UNPARSED_BYTES_MAX, MIB, PEERS_MAX,
+};
 
 use super::wall::{Cells, Picture, Traffic, await_agreement, host, is_partial, join, standing};
 use crate::history::Scratch;
@@ -258,14 +260,12 @@ fn messages_with_the_key_are_of_now_and_of_nodes_that_are_there() {
     // Each takes its one peer and so many more.
     let crowd = || {
         for at in 0..PEERS_MAX + 2 {
-            target.say(&sealed(
-                &SECRET,
-                &format!("x{at}"),
-                Kind::Bye,
-                &Body::Bye,
-                1,
-                0,
-            ));
+            target.say(&empty(&SECRET, &format!("x{at}"), 0));
+        }
+        // Who left makes room for others.
+        for at in 0..PEERS_MAX - 1 {
+            let name = format!("x{at}");
+            target.say(&sealed(&SECRET, &name, Kind::Bye, &Body::Bye, 2, 0));
         }
     };
     target.check("a crowd", crowd, both(&[("crowd", 3)]));
@@ -283,7 +283,7 @@ fn messages_too_long_cost_a_link_at_most() {
     );
     let errors = |node: &Node| counts(node)["link_errors_total"];
     let before = target.nodes.each_ref().map(errors);
-    target.say(&vec![7; 20 * MIB]);
+    target.say(&vec![7; CLUSTER_UNPARSED_BYTES_MAX + MIB]);
     for (node, before) in target.nodes.iter().zip(before) {
         eventually("a link that ends", || before < errors(node));
     }

@@ -113,23 +113,33 @@ pub(super) struct Sent {
     slowest: Duration,
 }
 
-/// The hosts of one node, which never stop sending.
+/// The hosts of one node, which do not stop sending before they are told to.
 pub(super) struct Traffic {
     stop: Arc<AtomicBool>,
-    thread: JoinHandle<Sent>,
+    thread: Option<JoinHandle<Sent>>,
 }
 
 impl Traffic {
     pub(super) fn start(name: &str, node: &Node) -> Traffic {
         let stop = Arc::new(AtomicBool::new(false));
         let (name, address, stopped) = (name.to_owned(), node.address, Arc::clone(&stop));
-        let thread = thread::spawn(move || send(&name, address, &stopped));
+        let thread = Some(thread::spawn(move || send(&name, address, &stopped)));
         Traffic { stop, thread }
     }
 
-    pub(super) fn stop(self) -> Sent {
+    pub(super) fn stop(mut self) -> Sent {
         self.stop.store(true, Relaxed);
-        self.thread.join().unwrap()
+        self.thread.take().unwrap().join().unwrap()
+    }
+}
+
+impl Drop for Traffic {
+    fn drop(&mut self) {
+        self.stop.store(true, Relaxed);
+        if let Some(thread) = self.thread.take() {
+            // Its node may have been killed; a test that cares asks what was sent.
+            let _ = thread.join();
+        }
     }
 }
 
@@ -168,8 +178,9 @@ fn send(name: &str, address: SocketAddr, stop: &AtomicBool) -> Sent {
 /// A node, and the hosts that send to it.
 pub(super) struct Seat {
     pub(super) name: &'static str,
-    pub(super) node: Node,
+    /// Ends before its node does.
     traffic: Traffic,
+    pub(super) node: Node,
 }
 
 /// Nodes of one wall.
@@ -192,8 +203,8 @@ impl Wall {
         let traffic = Traffic::start(name, &node);
         self.seats.push(Seat {
             name,
-            node,
             traffic,
+            node,
         });
     }
 
@@ -261,6 +272,7 @@ impl Wall {
     pub(super) fn end(self) {
         let mut cells = Cells::new();
         let mut nodes = Vec::new();
+        let first = format!("{}-0", self.seats[0].name);
         for seat in self.seats {
             let sent = seat.traffic.stop();
             let node = seat.node;
@@ -278,7 +290,23 @@ impl Wall {
             nodes.push(node);
         }
         await_agreement(&nodes.iter().collect::<Vec<_>>(), &cells);
+        assert_same_age(&nodes, &first);
     }
+}
+
+/// All of them know when the host was heard last.
+fn assert_same_age(nodes: &[Node], name: &str) {
+    let begun = Instant::now();
+    let ages = nodes.iter().map(|node| {
+        let shown = host(node, name).unwrap();
+        assert_eq!(shown["host"]["tags"]["rack"], "0");
+        shown["host"]["age_ms"].as_u64().unwrap()
+    });
+    let ages: Vec<u64> = ages.collect();
+    let most = 1_000 + begun.elapsed().as_millis() as u64;
+    let spread = ages.iter().max().unwrap() - ages.iter().min().unwrap();
+    eprintln!("{name} was heard so many ms ago: {ages:?}");
+    assert!(spread < most, "{ages:?}");
 }
 
 impl Seat {
