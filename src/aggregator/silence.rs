@@ -8,19 +8,12 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::frame::State;
-use crate::limits::{
-    ARRIVAL_GAP_MIN, DOWN_INTERVALS, FORGET_AFTER, FORGETS_PER_TICK, INTERVAL_MAX, INTERVAL_MIN,
-    INTERVAL_UNKNOWN, SLOT_REST, STALE_INTERVALS,
-};
+use crate::limits::{FORGET_AFTER, FORGETS_PER_TICK, SLOT_REST};
+use crate::rhythm::{GAP_MIN_MS, Rhythm};
 use crate::sample::Slot;
-
-/// The weight of a new gap in the learnt rhythm: one part in this many.
-const SMOOTHING: f32 = 8.0;
 
 /// A `last_ms` that no clock reaches: half of u64 away from any.
 const NEVER: u64 = 1 << 63;
-
-const GAP_MIN_MS: u64 = millis(ARRIVAL_GAP_MIN);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Life {
@@ -34,8 +27,7 @@ pub enum Life {
 struct Pulse {
     /// The newest arrival that counted; [`NEVER`] unless live.
     last_ms: u64,
-    /// Learnt from gaps; 0 before the first one.
-    interval_ms: f32,
+    rhythm: Rhythm,
     life: Life,
 }
 
@@ -72,8 +64,7 @@ impl Silence {
             .map_or(Life::Free, |pulse| pulse.life)
     }
 
-    /// A host was heard. A gap longer than it takes to be down counts as just that long: an outage
-    /// must not pass for a rhythm, and a rhythm that slowed down is still learnt in a few arrivals.
+    /// A host was heard.
     pub fn arrive(&mut self, slot: Slot, now_ms: u64) {
         let at = slot as usize;
         if at >= self.pulses.len() {
@@ -87,7 +78,7 @@ impl Silence {
             }
             *pulse = Pulse {
                 last_ms: now_ms,
-                interval_ms: 0.0,
+                rhythm: Rhythm::UNKNOWN,
                 life: Life::Live,
             };
             return;
@@ -96,12 +87,7 @@ impl Silence {
         if gap_ms < GAP_MIN_MS {
             return;
         }
-        if pulse.interval_ms == 0.0 {
-            pulse.interval_ms = gap_ms.min(millis(INTERVAL_MAX)) as f32;
-        } else {
-            let gap_ms = gap_ms.min(pulse.interval_ms() * u64::from(DOWN_INTERVALS));
-            pulse.interval_ms += (gap_ms as f32 - pulse.interval_ms) / SMOOTHING;
-        }
+        pulse.rhythm.learn(gap_ms);
         pulse.last_ms = now_ms;
     }
 
@@ -170,7 +156,8 @@ impl Silence {
         let pulse = self.pulses.get(slot as usize);
         let pulse = pulse.filter(|pulse| pulse.life == Life::Live);
         pulse.map_or((0, 0), |pulse| {
-            (now_ms.saturating_sub(pulse.last_ms), pulse.interval_ms())
+            let age_ms = now_ms.saturating_sub(pulse.last_ms);
+            (age_ms, pulse.rhythm.interval_ms())
         })
     }
 
@@ -190,26 +177,18 @@ impl Silence {
 impl Pulse {
     const FREE: Pulse = Pulse {
         last_ms: NEVER,
-        interval_ms: 0.0,
+        rhythm: Rhythm::UNKNOWN,
         life: Life::Free,
     };
-
-    fn interval_ms(&self) -> u64 {
-        if self.interval_ms == 0.0 {
-            return millis(INTERVAL_UNKNOWN);
-        }
-        (self.interval_ms.round() as u64).clamp(millis(INTERVAL_MIN), millis(INTERVAL_MAX))
-    }
 
     fn state(&self, now_ms: u64) -> State {
         if self.life != Life::Live {
             return State::None;
         }
         let age_ms = now_ms.saturating_sub(self.last_ms);
-        let interval_ms = self.interval_ms();
-        if age_ms > interval_ms * u64::from(DOWN_INTERVALS) {
+        if age_ms > self.rhythm.down_after_ms() {
             State::Down
-        } else if age_ms > interval_ms * u64::from(STALE_INTERVALS) {
+        } else if age_ms > self.rhythm.stale_after_ms() {
             State::Stale
         } else {
             State::Ok
