@@ -51,7 +51,7 @@ impl Lines {
     }
 
     /// Each metric once.
-    fn metrics(&self) -> Vec<&str> {
+    pub fn metrics(&self) -> Vec<&str> {
         let mut metrics: Vec<&str> = Vec::new();
         for expr in &self.exprs {
             if !metrics.contains(&&*expr.metric) {
@@ -80,91 +80,86 @@ pub fn of_chosen(
     desk: &Desk,
     dir: &Path,
 ) -> Result<Vec<PastLine>, ReadError> {
-    let chosen = Chosen::new(question, hosts);
-    let bags = chosen.groups.as_ref().map_or(1, Vec::len);
-    let lines = question
-        .exprs
-        .iter()
-        .enumerate()
-        .flat_map(|(expr, _)| (0..bags).map(move |bag| (expr, bag)));
-    let line = |(expr, bag): (usize, usize)| PastLine {
-        expr,
-        group: chosen.groups.as_ref().map(|groups| groups[bag].clone()),
-        values: vec![f64::NAN; question.steps()],
-    };
-    let mut lines: Vec<PastLine> = lines.map(line).collect();
+    let mut chosen = Chosen::new(question, hosts);
     let until = Instant::now() + HISTORY_QUESTION_TIMEOUT;
     let metrics = question.metrics();
-    let (minutes, warm) = question.minutes(metrics.len() * chosen.names.len());
+    let (minutes, warm) = question.minutes(metrics.len() * chosen.hosts.len());
     for metric in metrics {
-        let names = chosen.names.iter().map(|name| Some(*name));
+        let names = chosen.hosts.iter().map(|(_, name)| Some(*name));
         let mut walk = Walk::begin(desk, dir, metric, names, minutes.clone(), until)?;
-        let mut keys: Vec<Vec<Key>> = vec![Vec::new(); bags];
         for minute in minutes.clone() {
             let values = walk.minute(minute)?;
-            if minute < minutes.start() + warm {
-                continue;
-            }
-            for step in 0..STEPS {
-                let begin = minute * STEPS as i64 + step as i64;
-                let at = begin - question.from_ms.div_euclid(FLEET_STEP_MS);
-                let Some(at) = usize::try_from(at).ok().filter(|at| *at < question.steps()) else {
-                    continue;
-                };
-                chosen.fill(&values, step, &mut keys);
-                for (expr, of) in question.exprs.iter().enumerate() {
-                    if of.metric != metric {
-                        continue;
-                    }
-                    for (bag, keys) in keys.iter_mut().enumerate().filter(|(_, k)| !k.is_empty()) {
-                        lines[expr * bags + bag].values[at] = evaluate(of.func, keys);
-                    }
+            if minutes.start() + warm <= minute {
+                for step in 0..STEPS {
+                    let of_step = values.iter().map(|values| values[step]);
+                    chosen.tell(metric, minute * STEPS as i64 + step as i64, of_step);
                 }
             }
         }
     }
-    Ok(lines)
+    Ok(chosen.lines)
 }
 
-/// The hosts that count, and the bag of each.
-struct Chosen<'a> {
-    names: Vec<&'a str>,
+/// The hosts that count, the bag of each, and what is told of them so far.
+pub struct Chosen<'a> {
+    question: &'a Lines,
+    /// With their slots.
+    pub hosts: Vec<(usize, &'a str)>,
     of: Vec<u16>,
-    /// None: there is one bag, and it has no name.
-    groups: Option<Vec<String>>,
+    bags: Vec<Vec<Key>>,
+    pub lines: Vec<PastLine>,
 }
 
 impl<'a> Chosen<'a> {
-    fn new(question: &'a Lines, hosts: &'a Hosts) -> Self {
+    pub fn new(question: &'a Lines, hosts: &'a Hosts) -> Self {
         let rows = hosts.chosen(question.filter.as_ref());
-        let Some(by) = &question.by else {
-            let names: Vec<&str> = rows.flatten().map(|(name, _)| name).collect();
-            return Self {
-                of: vec![0; names.len()],
-                names,
-                groups: None,
-            };
+        let (of, groups) = match &question.by {
+            None => (vec![0; hosts.slots()], None),
+            Some(by) => {
+                let (of, mut names) = stats::group(by, rows.clone().map(|row| Some(row?.1)));
+                names.truncate(LINES_MAX / question.exprs.len().max(1));
+                (of, Some(names))
+            }
         };
-        let (of, mut groups) = stats::group(by, rows.clone().map(|row| Some(row?.1)));
-        groups.truncate(LINES_MAX / question.exprs.len().max(1));
-        let counts = |group: &u16| usize::from(*group) < groups.len();
-        let counted = rows.zip(of).filter(|(_, group)| counts(group));
-        let counted = counted.filter_map(|(row, group)| Some((row?.0, group)));
-        let (names, of) = counted.unzip();
+        let bags = groups.as_ref().map_or(1, Vec::len);
+        let rows = rows.enumerate().zip(of);
+        let counted = rows.filter(|(_, group)| usize::from(*group) < bags);
+        let counted = counted.filter_map(|((slot, row), group)| Some(((slot, row?.0), group)));
+        let (hosts, of) = counted.unzip();
+        let line = |at: usize| PastLine {
+            expr: at / bags,
+            group: groups.as_ref().map(|names| names[at % bags].clone()),
+            values: vec![f64::NAN; question.steps()],
+        };
         Self {
-            names,
+            question,
+            hosts,
             of,
-            groups: Some(groups),
+            bags: vec![Vec::new(); bags],
+            lines: (0..question.exprs.len() * bags).map(line).collect(),
         }
     }
 
-    /// Empties the bags and fills them with what hosts show in a step.
-    fn fill(&self, values: &[[f64; STEPS]], step: usize, bags: &mut [Vec<Key>]) {
-        bags.iter_mut().for_each(Vec::clear);
-        for (values, &group) in values.iter().zip(&self.of) {
-            let value = values[step];
+    /// What the hosts show of a metric in a step, if that is asked for.
+    pub fn tell(&mut self, metric: &str, step: i64, values: impl Iterator<Item = f64>) {
+        let at = step - self.question.from_ms.div_euclid(FLEET_STEP_MS);
+        let at = usize::try_from(at).ok();
+        let Some(at) = at.filter(|at| *at < self.question.steps()) else {
+            return;
+        };
+        self.bags.iter_mut().for_each(Vec::clear);
+        for (value, &group) in values.zip(&self.of) {
             if !value.is_nan() {
-                bags[usize::from(group)].push(key(value));
+                self.bags[usize::from(group)].push(key(value));
+            }
+        }
+        let bags = self.bags.len();
+        for (expr, of) in self.question.exprs.iter().enumerate() {
+            if of.metric == metric {
+                let heard = self.bags.iter_mut().enumerate();
+                for (bag, keys) in heard.filter(|(_, keys)| !keys.is_empty()) {
+                    self.lines[expr * bags + bag].values[at] = evaluate(of.func, keys);
+                }
             }
         }
     }

@@ -11,6 +11,7 @@ use super::block::MINUTE_MS;
 use super::held::{Held, STEPS};
 use super::hosts::Hosts;
 use super::keeper::Desk;
+use super::lines::{Chosen, Lines, PastLine};
 use super::shelf::ReadError;
 use super::walk::Walk;
 use super::{FLEET_STEP_MS, minute_of};
@@ -102,6 +103,35 @@ impl Pictures {
         let shown = show(&self.hosts, &known, step, question.filter.as_ref());
         self.keep(known);
         Ok(shown)
+    }
+
+    /// The lines of one step, of chosen hosts: by the minutes that maps are made of.
+    pub fn lines(
+        &mut self,
+        question: &Lines,
+        desk: &Desk,
+        dir: &Path,
+    ) -> Result<Vec<PastLine>, ReadError> {
+        self.refresh();
+        let (minute, offset_ms) = minute_of(question.from_ms);
+        let step = usize::from(offset_ms) / FLEET_STEP_MS as usize;
+        let mut minutes = Vec::new();
+        for metric in question.metrics() {
+            let known = self.take(metric, minute, question.to_ms);
+            minutes.push(match known {
+                Some(known) => known,
+                None => self.read(metric, minute, question.to_ms, desk, dir)?,
+            });
+        }
+        let mut chosen = Chosen::new(question, &self.hosts);
+        let slots: Vec<usize> = chosen.hosts.iter().map(|(slot, _)| *slot).collect();
+        for known in &minutes {
+            let values = slots.iter().map(|&slot| known.values[slot][step]);
+            chosen.tell(&known.metric, question.from_ms / FLEET_STEP_MS, values);
+        }
+        let lines = chosen.lines;
+        minutes.into_iter().for_each(|minute| self.keep(minute));
+        Ok(lines)
     }
 
     /// The hosts of now.

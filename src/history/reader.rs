@@ -121,6 +121,9 @@ impl Reader {
         if question.is_of_all() {
             return self.lines_of_all(question);
         }
+        if question.steps() == 1 {
+            return self.pictures.lines(question, &self.desk, &self.dir);
+        }
         if let Some((_, lines)) = self.told.iter().find(|(asked, _)| asked == question) {
             return Ok(lines.clone());
         }
@@ -299,3 +302,6 @@ impl Reader {
         Ok(Some(steps))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -35,7 +35,7 @@ impl Rig {
     pub(super) fn new(name: &str) -> Rig {
         let dir = std::env::temp_dir().join(format!("tidewall-{name}-{}", std::process::id()));
         let _ = fs::remove_dir_all(&dir);
-        let catalog = Catalog::with_bounds(8, 4);
+        let catalog = Catalog::with_bounds(2_000, 4);
         Rig {
             store: Store::open(&dir).unwrap(),
             dir,

@@ -303,3 +303,57 @@ fn who_sends_seldom_counts_in_every_step_and_through_a_kill() {
     assert!(counts.iter().all(|&count| 2.0 <= count), "{counts:?}");
     assert_eq!(counts.last(), Some(&2.0), "{counts:?}");
 }
+
+#[test]
+fn a_replay_shows_the_lines_of_each_step() {
+    let scratch = Scratch::new("replay-lines");
+    let node = scratch.start();
+    eventually("the begin of a step", || {
+        (1_000..7_000).contains(&now_ms().rem_euclid(STEP_MS))
+    });
+    send(&node, 0..40);
+    let mut live = node.live(Some("tidewall.v1"));
+    let exprs = ["max(cpu)", "count(cpu)"];
+    let (mut pictures, mut numbers) = (Vec::new(), Vec::new());
+    for (id, filter) in [(1, ""), (2, "dc=fra")] {
+        let view = json!({"kind": "lines", "exprs": exprs, "where": filter});
+        live.say(&json!({"op": "sub", "id": id, "view": view}).to_string());
+        let number = live.next_op("schema")["view"].as_u64().unwrap();
+        numbers.push(u32::try_from(number).unwrap());
+        pictures.push(Picture::new("lines", numbers[numbers.len() - 1]).unwrap());
+    }
+    let from = now_ms() - 120_000;
+    live.say(&json!({"op": "replay", "from": from, "speed": 60}).to_string());
+    live.next_op("replay");
+    let mut steps = [0, 0];
+    loop {
+        let message = live.next();
+        if message
+            .to_text()
+            .is_ok_and(|text| text.contains(r#""op":"live""#))
+        {
+            break;
+        }
+        let Message::Binary(bytes) = message else {
+            continue;
+        };
+        let frame = reader::parse(&bytes).unwrap();
+        let at = usize::from(frame.header.view == numbers[1]);
+        assert!(pictures[at].rewind(&frame), "{:?}", frame.header);
+        let Body::Lines { points, .. } = &pictures[at].body else {
+            panic!("not lines");
+        };
+        let step = (frame.header.time_ms as i64 / STEP_MS - 1) % 60;
+        let hosts = [HOSTS, 2][at];
+        assert_eq!(
+            *points,
+            [(HOSTS * step) as f32, hosts as f32],
+            "{at} at {step}"
+        );
+        steps[at] += 1;
+    }
+    assert!(
+        steps.iter().all(|steps| (6..=13).contains(steps)),
+        "{steps:?}"
+    );
+}
