@@ -53,7 +53,7 @@ struct Names {
 pub struct Found {
     pub time_ms: i64,
     pub value: f64,
-    /// How often its series is heard, as far as memory shows.
+    /// How often its series is heard, as far as the order of arrivals shows.
     pub rhythm: Rhythm,
     /// A store that has its minute and knows a place past this one has the point too.
     pub after: Position,
@@ -248,6 +248,7 @@ impl Recent {
             }
             held.clear();
             held.resize(sought.len(), Held::NONE);
+            let mut backwards = vec![false; sought.len()];
             for (&minute, points) in minutes.range(within.clone()) {
                 lasts.clear();
                 lasts.resize(sought.len() * steps, None);
@@ -258,6 +259,9 @@ impl Recent {
                     }
                     let offset_ms = points.offsets_ms[at];
                     let time_ms = minute * MINUTE_MS + i64::from(offset_ms);
+                    // Who sends backwards shows its rhythm only once it is in order.
+                    let is_backwards = time_ms.saturating_add(step_ms / 2) < held[place].heard_ms;
+                    backwards[place] |= is_backwards;
                     held[place].hear(time_ms, 0.0);
                     let step = usize::from(offset_ms) / step_ms as usize;
                     let last = &mut lasts[place * steps + step];
@@ -274,7 +278,11 @@ impl Recent {
                         let found = Found {
                             time_ms,
                             value,
-                            rhythm: held[at / steps].rhythm,
+                            rhythm: if backwards[at / steps] {
+                                Rhythm::UNKNOWN
+                            } else {
+                                held[at / steps].rhythm
+                            },
                             after,
                         };
                         each(sought[at / steps], time_ms.div_euclid(step_ms), found);
@@ -483,6 +491,27 @@ mod tests {
             hosts.insert(name.host.to_string());
         });
         assert_eq!(hosts.len(), 10);
+    }
+
+    /// Ten seconds apart, newest first, as who imports them may send: it seemed to be a minute.
+    #[test]
+    fn a_rhythm_is_not_learnt_backwards() {
+        let sent = |times_s: &[i64]| {
+            let mut recent = Recent::default();
+            let index = recent.index(&name(1, "cpu"));
+            for time_s in times_s {
+                let (minute, offset_ms) = super::super::minute_of(time_s * 1_000);
+                recent.add(index, minute, offset_ms, 1.0, false);
+            }
+            let (mut last, metric) = (None, name(1, "cpu").metric_key);
+            recent.each_last(metric, (0, 300_000), 10_000, |_, _, point| {
+                last = last.max(Some((point.time_ms, point.rhythm.raw_ms() as i64)));
+            });
+            last
+        };
+        assert_eq!(sent(&[2, 12, 22, 62]), Some((62_000, 13_750)));
+        assert_eq!(sent(&[132, 122, 72, 62, 12, 2]), Some((132_000, 0)));
+        assert_eq!(sent(&[1, 3, 2, 5]), Some((5_000, 2_000)));
     }
 
     /// Hosts come and go for years: their names must not.

@@ -1,4 +1,8 @@
 #![allow(clippy::unwrap_used)]
+#![allow(
+    clippy::print_stdout,
+    reason = "what was measured is told to who asked"
+)]
 //! What questions of a full store take. Where `TIDEWALL_STORE_HOSTS` says how many hosts it is to
 //! have; else of very few, to see that it works.
 
