@@ -1,7 +1,9 @@
 //! Reading from the stores' files, beside whoever writes them.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::Instant;
 
 use rusqlite::{Connection, OptionalExtension};
@@ -12,7 +14,10 @@ use super::journal::Position;
 use super::sqlite::{self, MINUTES_A_DAY, StoreError};
 use super::steps::{FleetStep, Grid, Range, Step};
 use super::{FLEET_STEP_MS, FleetRow, Row, fold, hours, minute_of};
-use crate::limits::{HISTORY_POINTS_ANSWERED_MAX, HISTORY_QUESTION_TIMEOUT};
+use crate::limits::{
+    HISTORY_POINTS_ANSWERED_MAX, HISTORY_QUESTION_TIMEOUT, READ_AHEAD_AFTER, READ_AHEAD_THREADS,
+    READ_AHEAD_WAIT,
+};
 
 /// Why a question has no answer.
 #[derive(Debug, thiserror::Error)]
@@ -185,7 +190,11 @@ impl Shelf {
             let minutes = first.max(begin)..=last.min(begin + MINUTES_A_DAY - 1).min(day.last);
             let wrong = |source| sqlite::sqlite_error(&day.path, source);
             let mut select = day.connection.prepare_cached(sqlite::ROW).map_err(wrong)?;
-            for minute in minutes {
+            let (begun, begin) = (Instant::now(), *minutes.start());
+            for minute in minutes.clone() {
+                if minute == begin + READ_AHEAD_AFTER && READ_AHEAD_WAIT < begun.elapsed() {
+                    read_ahead(&day.path, key, minute..=*minutes.end(), self.until);
+                }
                 let mut rows = select.query([minute, key]).map_err(wrong)?;
                 if let Some(row) = rows.next().map_err(wrong)? {
                     each(&sqlite::read_row(row).map_err(wrong)?);
@@ -343,6 +352,31 @@ fn read_fleet(
         each(row, hosts);
     }
     Ok(())
+}
+
+/// Brings a series' rows into the page cache, by several readers at once: each lies on a page of its
+/// own, and one reader alone would wait for the disk at every one.
+fn read_ahead(path: &Path, key: i64, minutes: RangeInclusive<i64>, until: Instant) {
+    let read = |from: usize| -> Result<(), StoreError> {
+        let wrong = |source| sqlite::sqlite_error(path, source);
+        let connection = sqlite::open_to_read(path)?;
+        let mut select = connection.prepare(sqlite::ROW).map_err(wrong)?;
+        for minute in minutes.clone().skip(from).step_by(READ_AHEAD_THREADS) {
+            if until < Instant::now() {
+                break;
+            }
+            select.exists([minute, key]).map_err(wrong)?;
+        }
+        Ok(())
+    };
+    let read = &read;
+    thread::scope(|scope| {
+        for from in 0..READ_AHEAD_THREADS {
+            let named = thread::Builder::new().name("history-ahead".to_owned());
+            // What is not read ahead is read in its turn, and so are faults told.
+            let _ = named.spawn_scoped(scope, move || read(from).ok());
+        }
+    });
 }
 
 impl Day {
