@@ -260,8 +260,7 @@ impl Recent {
                     let offset_ms = points.offsets_ms[at];
                     let time_ms = minute * MINUTE_MS + i64::from(offset_ms);
                     // Who sends backwards shows its rhythm only once it is in order.
-                    let is_backwards = time_ms.saturating_add(step_ms / 2) < held[place].heard_ms;
-                    backwards[place] |= is_backwards;
+                    backwards[place] |= time_ms + step_ms / 2 < held[place].heard_ms;
                     held[place].hear(time_ms, 0.0);
                     let step = usize::from(offset_ms) / step_ms as usize;
                     let last = &mut lasts[place * steps + step];

@@ -354,8 +354,8 @@ fn read_fleet(
     Ok(())
 }
 
-/// Brings a series' rows into the page cache, by several readers at once: each lies on a page of its
-/// own, and one reader alone would wait for the disk at every one.
+/// Brings a series' rows into the page cache, by several readers at once: each lies on a page of
+/// its own, and one reader alone would wait for the disk at every one.
 fn read_ahead(path: &Path, key: i64, minutes: RangeInclusive<i64>, until: Instant) {
     let read = |from: usize| -> Result<(), StoreError> {
         let wrong = |source| sqlite::sqlite_error(path, source);
