@@ -95,7 +95,8 @@ function describeComing(peers: readonly Peer[]): string {
   const coming = peers.filter(({ state }) => state === "joining");
   const [only] = coming;
   if (only === undefined) return "looking for other nodes";
-  return coming.length === 1 ? `node ${only.name} is joining` : `${coming.length} nodes are joining`;
+  if (coming.length === 1) return `node ${only.name} is joining`;
+  return `${coming.length} nodes are joining`;
 }
 
 function byAge(a: Peer, b: Peer): number {
