@@ -9,13 +9,13 @@ use std::sync::Arc;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use tidewall::aggregator::fleet::Fleet;
-use tidewall::aggregator::stats::{Key, Summary, TopRows, key};
 use tidewall::catalog::Catalog;
 use tidewall::catalog::lookup::Lookup;
 use tidewall::clock::Now;
 use tidewall::frame::view::View;
 use tidewall::frame::views::Views;
 use tidewall::sample::{Column, Sample, Slot};
+use tidewall::stats::{Key, Summary, TopRows, key};
 
 const HOSTS: usize = 10_000;
 const COLUMNS: usize = 10;

@@ -53,6 +53,10 @@ pub mod reject;
 
 pub mod agent;
 
+pub mod stats;
+
+pub mod rhythm;
+
 pub mod backoff;
 
 pub mod rng;

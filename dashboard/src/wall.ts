@@ -79,7 +79,8 @@ export class Wall {
     this.#session = new Session(this.hosts, {
       picture: (kind) => this.#picture(kind),
       backfill: (backfill) => {
-        this.#feed?.told(backfill);
+        // Of the present, and on its way when the past began.
+        if (this.#session.replay === null) this.#feed?.told(backfill);
         this.#request("lines");
       },
       replay: (replay) => this.#replayChanged(replay),
@@ -279,7 +280,8 @@ export class Wall {
   #linesCame(): void {
     const picture = this.#session.picture("lines");
     if (!picture?.whole) return;
-    this.#feed?.came(picture, this.#session.intervalMs("lines"), performance.now());
+    if (this.#session.replay !== null) this.#feed?.rewound(picture);
+    else this.#feed?.came(picture, this.#session.intervalMs("lines"), performance.now());
     if (this.#cursor === null) {
       const percentiles = LINES.map((label, i) => ({ label, value: finite(picture.values.at(i)) }));
       this.store.set({ percentiles });
@@ -308,9 +310,17 @@ export class Wall {
   }
 
   #replayChanged(replay: Replaying | null): void {
-    // Who was at the top then is not who is now.
-    if ((replay === null) !== (this.store.get().replay === null)) this.topOrder.clear();
+    if ((replay === null) !== (this.store.get().replay === null)) {
+      // Who was at the top then is not who is now.
+      this.topOrder.clear();
+      this.#history.clear();
+      if (replay === null) {
+        this.#feed?.asked(performance.now());
+        this.#session.renew("lines");
+      }
+    }
     this.store.set({ replay });
+    this.#request("lines");
     this.#tick();
   }
 
@@ -388,7 +398,7 @@ export class Wall {
     if (this.#dirty.lines && this.#chart) {
       this.#dirty.lines = false;
       const look = { theme: CHART_THEME[wish.theme], utc: wish.utc, unit: this.#unit() };
-      const end = this.#session.newestFrameMs || Date.now();
+      const end = this.#session.replay?.timeMs ?? (this.#session.newestFrameMs || Date.now());
       const spanS = this.#chart.paint(look, end / 1000);
       if (spanS !== this.store.get().spanS) this.store.set({ spanS });
     }

@@ -7,13 +7,13 @@ use super::hosts::Hosts;
 use super::matrix::Matrix;
 use super::selection::Selections;
 use super::silence::Silence;
-use super::stats::{Key, Summary, TopRows, evaluate, key, scale};
 use crate::cluster::roster::Roster;
 use crate::frame::filter::Filter;
 use crate::frame::view::{Expr, Kind};
 use crate::frame::{Content, Host, HostMetric, Line, Map, MetricStats, Names, State, Stats, Top};
 use crate::limits::{DEFAULT_METRICS, DEFAULT_TOP_ROWS, LINES_MAX, TOP_ROWS_MAX};
 use crate::sample::{Column, Slot};
+use crate::stats::{Key, Summary, TopRows, evaluate, key, scale};
 
 /// The whole live state, and what was derived from it.
 pub struct Live {

@@ -13,7 +13,6 @@ pub mod matrix;
 pub mod pace;
 pub mod selection;
 pub mod silence;
-pub mod stats;
 
 #[cfg(test)]
 mod rig;

@@ -6,18 +6,16 @@ use hashbrown::HashMap;
 
 use super::hosts::{Host, Hosts};
 use crate::frame::filter::Filter;
-use crate::limits::{LINES_MAX, SELECTIONS_MAX};
+use crate::limits::SELECTIONS_MAX;
 use crate::sample::Slot;
-
-/// The group of a host that is in none.
-pub const NO_GROUP: u16 = u16::MAX;
+use crate::stats;
 
 /// The hosts of a filter by the values of one tag.
 pub struct Grouping {
     version: u64,
-    /// Per slot: an index into `names`, or [`NO_GROUP`].
+    /// Per slot: an index into `names`, or [`stats::NO_GROUP`].
     pub of: Vec<u16>,
-    /// Biggest group first, ties by name; at most [`LINES_MAX`], hosts of others are in none.
+    /// Biggest group first, ties by name; at most `LINES_MAX`, hosts of others are in none.
     pub names: Vec<String>,
 }
 
@@ -74,40 +72,17 @@ fn is_chosen(filter: &Filter, host: Option<&Host>) -> bool {
 }
 
 fn group(by: &str, chosen: Option<&[bool]>, hosts: &Hosts) -> Grouping {
-    let value = |slot: usize, host: &'_ Option<Host>| -> Option<usize> {
-        let host = host.as_ref()?;
-        if chosen.is_some_and(|chosen| !chosen[slot]) {
-            return None;
-        }
-        host.tags.iter().position(|(key, _)| key == by)
-    };
-    let mut sizes: HashMap<&str, (u32, u16), RandomState> = HashMap::default();
-    for (slot, host) in hosts.rows().iter().enumerate() {
-        if let (Some(at), Some(host)) = (value(slot, host), host) {
-            sizes.entry(&host.tags[at].1).or_insert((0, NO_GROUP)).0 += 1;
-        }
-    }
-    let mut names: Vec<(&str, u32)> = sizes
-        .iter()
-        .map(|(name, (size, _))| (*name, *size))
-        .collect();
-    names.sort_unstable_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(b.0)));
-    names.truncate(LINES_MAX);
-    for ((name, _), id) in names.iter().zip(0..) {
-        if let Some(entry) = sizes.get_mut(name) {
-            entry.1 = id;
-        }
-    }
-    let of = hosts.rows().iter().enumerate().map(|(slot, host)| {
-        let name = value(slot, host).zip(host.as_ref());
-        let name = name.map(|(at, host)| &*host.tags[at].1);
-        name.and_then(|name| sizes.get(name))
-            .map_or(NO_GROUP, |entry| entry.1)
+    let is_chosen = |slot: usize| chosen.is_none_or(|chosen| chosen[slot]);
+    let rows = hosts.rows().iter().enumerate();
+    let tags = rows.map(|(slot, host)| {
+        let host = host.as_ref().filter(|_| is_chosen(slot));
+        host.map(|host| &*host.tags)
     });
+    let (of, names) = stats::group(by, tags);
     Grouping {
         version: hosts.version(),
-        of: of.collect(),
-        names: names.into_iter().map(|(name, _)| name.to_owned()).collect(),
+        of,
+        names,
     }
 }
 
@@ -119,6 +94,8 @@ mod tests {
 
     use super::*;
     use crate::catalog::HostChange;
+    use crate::limits::LINES_MAX;
+    use crate::stats::NO_GROUP;
 
     fn apply(hosts: &mut Hosts, selections: &mut Selections, slot: Slot, dc: &str, role: &str) {
         let pairs = [("dc", dc), ("role", role)].into_iter();

@@ -9,19 +9,12 @@ use std::time::Duration;
 
 use crate::cluster::record::{Peer, SELF};
 use crate::frame::State;
-use crate::limits::{
-    ARRIVAL_GAP_MIN, DOWN_INTERVALS, FORGET_AFTER, FORGETS_PER_TICK, INTERVAL_MAX, INTERVAL_MIN,
-    INTERVAL_UNKNOWN, SLOT_REST, STALE_INTERVALS,
-};
+use crate::limits::{FORGET_AFTER, FORGETS_PER_TICK, INTERVAL_MAX, SLOT_REST};
+use crate::rhythm::{GAP_MIN_MS, Rhythm};
 use crate::sample::Slot;
-
-/// The weight of a new gap in the learnt rhythm: one part in this many.
-const SMOOTHING: f32 = 8.0;
 
 /// A `last_ms` that no clock reaches: half of u64 away from any.
 const NEVER: u64 = 1 << 63;
-
-const GAP_MIN_MS: u64 = millis(ARRIVAL_GAP_MIN);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Life {
@@ -35,8 +28,7 @@ pub enum Life {
 struct Pulse {
     /// The newest arrival that counted; [`NEVER`] unless live.
     last_ms: u64,
-    /// Learnt from gaps; 0 before the first one.
-    interval_ms: f32,
+    rhythm: Rhythm,
     life: Life,
     /// The node that heard it last.
     owner: Peer,
@@ -108,19 +100,19 @@ impl Silence {
     pub fn adopt(&mut self, peer: Peer, slot: Slot, heard_ms: u64, interval_ms: u32) {
         self.revive(slot, heard_ms);
         let pulse = &mut self.pulses[slot as usize];
-        let interval_ms = u64::from(interval_ms).min(millis(INTERVAL_MAX)) as f32;
         if peer == SELF && pulse.here == 0 {
             pulse.here = (heard_ms as u32).max(1);
         }
+        let told = Rhythm::from_raw_ms(interval_ms.min(millis(INTERVAL_MAX) as u32) as f32);
         if !pulse.is_heard || pulse.last_ms < heard_ms {
             pulse.last_ms = heard_ms;
             pulse.owner = peer;
             pulse.is_heard = true;
-            if 0.0 < interval_ms {
-                pulse.interval_ms = interval_ms;
+            if told.is_known() {
+                pulse.rhythm = told;
             }
-        } else if pulse.interval_ms == 0.0 {
-            pulse.interval_ms = interval_ms;
+        } else if !pulse.rhythm.is_known() {
+            pulse.rhythm = told;
         }
     }
 
@@ -133,8 +125,6 @@ impl Silence {
         self.unreachable[at] = !is_reachable;
     }
 
-    /// A gap longer than it takes to be down counts as just that long: an outage
-    /// must not pass for a rhythm, and a rhythm that slowed down is still learnt in a few arrivals.
     fn hear(&mut self, slot: Slot, now_ms: u64) {
         self.revive(slot, now_ms);
         let pulse = &mut self.pulses[slot as usize];
@@ -146,12 +136,7 @@ impl Silence {
         if gap_ms < GAP_MIN_MS {
             return;
         }
-        if pulse.interval_ms == 0.0 {
-            pulse.interval_ms = gap_ms.min(millis(INTERVAL_MAX)) as f32;
-        } else {
-            let gap_ms = gap_ms.min(pulse.interval_ms() * u64::from(DOWN_INTERVALS));
-            pulse.interval_ms += (gap_ms as f32 - pulse.interval_ms) / SMOOTHING;
-        }
+        pulse.rhythm.learn(gap_ms);
         pulse.last_ms = now_ms;
     }
 
@@ -240,7 +225,8 @@ impl Silence {
         let pulse = self.pulses.get(slot as usize);
         let pulse = pulse.filter(|pulse| pulse.life == Life::Live);
         pulse.map_or((0, 0), |pulse| {
-            (now_ms.saturating_sub(pulse.last_ms), pulse.interval_ms())
+            let age_ms = now_ms.saturating_sub(pulse.last_ms);
+            (age_ms, pulse.rhythm.interval_ms())
         })
     }
 
@@ -270,7 +256,7 @@ impl Silence {
     pub fn own(&self) -> impl Iterator<Item = (Slot, u64, u32)> {
         let pulses = self.pulses.iter().zip(0..);
         let own = pulses.filter(|(pulse, _)| pulse.here > 0 && pulse.owner == SELF);
-        own.map(|(pulse, slot)| (slot, pulse.last_ms, pulse.interval_ms.round() as u32))
+        own.map(|(pulse, slot)| (slot, pulse.last_ms, pulse.rhythm.raw_ms().round() as u32))
     }
 
     pub fn invariants(&self) {
@@ -289,19 +275,12 @@ impl Silence {
 impl Pulse {
     const FREE: Pulse = Pulse {
         last_ms: NEVER,
-        interval_ms: 0.0,
+        rhythm: Rhythm::UNKNOWN,
         life: Life::Free,
         owner: SELF,
         is_heard: false,
         here: 0,
     };
-
-    fn interval_ms(&self) -> u64 {
-        if self.interval_ms == 0.0 {
-            return millis(INTERVAL_UNKNOWN);
-        }
-        (self.interval_ms.round() as u64).clamp(millis(INTERVAL_MIN), millis(INTERVAL_MAX))
-    }
 
     fn state(&self, now_ms: u64, unreachable: &[bool]) -> State {
         if self.life != Life::Live {
@@ -312,10 +291,9 @@ impl Pulse {
         {
             return State::Stale;
         }
-        let interval_ms = self.interval_ms();
-        if age_ms > interval_ms * u64::from(DOWN_INTERVALS) {
+        if age_ms > self.rhythm.down_after_ms() {
             State::Down
-        } else if age_ms > interval_ms * u64::from(STALE_INTERVALS) {
+        } else if age_ms > self.rhythm.stale_after_ms() {
             State::Stale
         } else {
             State::Ok

@@ -234,14 +234,16 @@ impl Viewer {
         }
     }
 
-    /// A wish, its subscription and the view of then. None while anything waits for the socket: a
-    /// viewer that does not read holds no past, and any other one at a time.
-    pub fn take_backfill(&self) -> Option<(u32, u32, Arc<Watched>)> {
+    /// A wish, of a view that may have it by now, its subscription and the view of then. None while
+    /// anything waits for the socket: a viewer that does not read holds no past, and any other one
+    /// at a time.
+    pub fn take_backfill(&self, may: impl Fn(&View) -> bool) -> Option<(u32, u32, Arc<Watched>)> {
         let state = &mut *self.state.borrow_mut();
         if state.paused || state.closing || !state.outbox.is_empty() {
             return None;
         }
-        let mut wishing = state.subscriptions.iter_mut().filter(|s| 0 < s.backfill_s);
+        let wishes = |s: &&mut Subscription| 0 < s.backfill_s && may(&s.watched.view);
+        let mut wishing = state.subscriptions.iter_mut().filter(wishes);
         let wishing = wishing.next()?;
         let backfill_s = std::mem::take(&mut wishing.backfill_s);
         Some((wishing.id, backfill_s, wishing.watched.clone()))

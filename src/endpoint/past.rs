@@ -4,10 +4,12 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::mpsc::TrySendError;
 use std::task::{Context as Waiting, Poll};
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 
 use crate::broadcast::viewer::Viewer;
+use crate::clock::Now;
 use crate::endpoint::Context;
 use crate::frame::backfill::{Backfill, PastLine};
 use crate::frame::view::{Expr, Kind, View};
@@ -15,6 +17,7 @@ use crate::frame::views::Watched;
 use crate::history::lines::{self, Lines};
 use crate::history::reader;
 use crate::history::{FLEET_STEP_MS, service::Access};
+use crate::limits::HOSTS_SETTLE;
 use crate::reject::Reason;
 
 const FLEET_STEP_S: u32 = (FLEET_STEP_MS / 1_000) as u32;
@@ -47,7 +50,7 @@ impl Past {
             return Ok(false);
         };
         if self.asked.is_none() {
-            self.asked = ask(history, context.coarse.get().wall_ms, viewer);
+            self.asked = ask(history, context.coarse.get(), viewer);
         }
         let Some(asked) = &mut self.asked else {
             return Ok(false);
@@ -64,13 +67,14 @@ impl Past {
 }
 
 /// Puts the next wish to the reader, if there is one and it has time.
-fn ask(history: &Access, now_ms: i64, viewer: &Viewer) -> Option<Asked> {
-    let (id, backfill_s, watched) = viewer.take_backfill()?;
+fn ask(history: &Access, now: Now, viewer: &Viewer) -> Option<Asked> {
+    let may = |view: &View| !chooses_hosts(view) || millis(HOSTS_SETTLE) <= now.mono_ms;
+    let (id, backfill_s, watched) = viewer.take_backfill(may)?;
     let Kind::Lines { exprs, by } = &watched.view.kind else {
         return None;
     };
     // The step under way is told by the live frames.
-    let to_ms = now_ms.div_euclid(FLEET_STEP_MS) * FLEET_STEP_MS;
+    let to_ms = now.wall_ms.div_euclid(FLEET_STEP_MS) * FLEET_STEP_MS;
     let steps = backfill_s.div_ceil(FLEET_STEP_S);
     let question = Lines {
         exprs: exprs.clone(),
@@ -78,7 +82,6 @@ fn ask(history: &Access, now_ms: i64, viewer: &Viewer) -> Option<Asked> {
         filter: watched.view.filter.clone(),
         from_ms: to_ms - i64::from(steps) * FLEET_STEP_MS,
         to_ms,
-        step_ms: FLEET_STEP_MS,
     };
     let from_ms = question.from_ms + FLEET_STEP_MS;
     let (reply, answer) = oneshot::channel();
@@ -131,6 +134,11 @@ impl Asked {
     }
 }
 
+/// Which hosts it shows is told by their tags, which a node that has just started does not know.
+fn chooses_hosts(view: &View) -> bool {
+    view.filter.is_some() || matches!(&view.kind, Kind::Lines { by: Some(_), .. })
+}
+
 /// At whatever rate.
 fn shows_the_same(a: &View, b: &View) -> bool {
     (&a.kind, &a.filter) == (&b.kind, &b.filter)
@@ -151,6 +159,10 @@ fn named(exprs: &[Expr], lines: Vec<lines::PastLine>) -> Vec<PastLine> {
         })
     });
     named.collect()
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

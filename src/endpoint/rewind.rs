@@ -12,7 +12,8 @@ use crate::endpoint::Context;
 use crate::endpoint::live::{self, Told};
 use crate::frame::view::Kind;
 use crate::frame::views::Watched;
-use crate::frame::{self, Content, State, Top, replay};
+use crate::frame::{self, Content, Line, State, Top, replay};
+use crate::history::lines::{Lines, PastLine};
 use crate::history::picture::{Picture, Shown};
 use crate::history::{FLEET_STEP_MS, reader};
 use crate::limits::{REPLAY_BACK, REPLAY_SPEED_MAX};
@@ -22,7 +23,31 @@ use crate::sample::Slot;
 /// One viewer's question to history; there is never more than one.
 #[derive(Default)]
 pub struct Rewind {
-    asked: Option<(Owed, oneshot::Receiver<Option<Shown>>)>,
+    asked: Option<(Owed, Answer)>,
+}
+
+enum Answer {
+    Picture(oneshot::Receiver<Option<Shown>>),
+    Lines(oneshot::Receiver<Option<Vec<PastLine>>>),
+}
+
+enum Past {
+    Picture(Shown),
+    Lines(Vec<PastLine>),
+}
+
+impl Answer {
+    /// None: there is none.
+    fn poll(&mut self, cx: &mut Waiting<'_>) -> Poll<Option<Past>> {
+        match self {
+            Answer::Picture(answer) => Pin::new(answer)
+                .poll(cx)
+                .map(|shown| shown.ok().flatten().map(Past::Picture)),
+            Answer::Lines(answer) => Pin::new(answer)
+                .poll(cx)
+                .map(|lines| lines.ok().flatten().map(Past::Lines)),
+        }
+    }
 }
 
 /// `{"op":"replay","from":ms,"speed":n}`, answered by the same.
@@ -94,10 +119,8 @@ impl Rewind {
         }
         if self.asked.is_none()
             && let Some(owed) = viewer.take_owed(now.mono_ms)
-            && let Some(question) = question(&owed, now.wall_ms)
+            && let Some((asked, answer)) = question(&owed, now.wall_ms)
         {
-            let (reply, answer) = oneshot::channel();
-            let asked = reader::Asked::Picture { question, reply };
             // Where the reader has no time, the next step is asked for.
             if history.questions.try_send(asked).is_ok() {
                 self.asked = Some((owed, answer));
@@ -106,15 +129,15 @@ impl Rewind {
         let Some((_, answer)) = &mut self.asked else {
             return Ok(false);
         };
-        let Poll::Ready(answer) = Pin::new(answer).poll(cx) else {
+        let Poll::Ready(past) = answer.poll(cx) else {
             return Ok(false);
         };
         if let Some((owed, _)) = self.asked.take()
-            && let Ok(Some(shown)) = answer
+            && let Some(past) = past
         {
             let epoch = context.hub.host_epoch();
             let frame = |watched: &Watched| {
-                let content = content(watched, shown)?;
+                let content = content(watched, past)?;
                 replay::encode(watched.number, owed.at_ms, epoch, &content)
             };
             viewer.show(&owed, frame, now.mono_ms)?;
@@ -123,22 +146,40 @@ impl Rewind {
     }
 }
 
-fn question(owed: &Owed, now_ms: i64) -> Option<Picture> {
+fn question(owed: &Owed, now_ms: i64) -> Option<(reader::Asked, Answer)> {
     let view = &owed.watched.view;
-    let (Kind::Map { metric } | Kind::Top { metric, .. }) = &view.kind else {
-        return None;
-    };
-    Some(Picture {
-        metric: metric.clone(),
-        filter: view.filter.clone(),
-        at_ms: owed.at_ms,
-        now_ms,
-    })
+    let filter = view.filter.clone();
+    match &view.kind {
+        Kind::Map { metric } | Kind::Top { metric, .. } => {
+            let (reply, answer) = oneshot::channel();
+            let question = Picture {
+                metric: metric.clone(),
+                filter,
+                at_ms: owed.at_ms,
+                now_ms,
+            };
+            let asked = reader::Asked::Picture { question, reply };
+            Some((asked, Answer::Picture(answer)))
+        }
+        Kind::Lines { exprs, by } => {
+            let (reply, answer) = oneshot::channel();
+            let question = Lines {
+                exprs: exprs.clone(),
+                by: by.clone(),
+                filter,
+                from_ms: owed.at_ms - FLEET_STEP_MS,
+                to_ms: owed.at_ms,
+            };
+            let asked = reader::Asked::Lines { question, reply };
+            Some((asked, Answer::Lines(answer)))
+        }
+        Kind::Host { .. } | Kind::Stats => None,
+    }
 }
 
-fn content(watched: &Watched, shown: Shown) -> Option<Content> {
-    match &watched.view.kind {
-        Kind::Map { metric } => {
+fn content(watched: &Watched, past: Past) -> Option<Content> {
+    match (&watched.view.kind, past) {
+        (Kind::Map { metric }, Past::Picture(shown)) => {
             let [lo, hi] = watched.scale()?;
             Some(Content::Map(frame::Map {
                 metric: metric.clone(),
@@ -149,12 +190,22 @@ fn content(watched: &Watched, shown: Shown) -> Option<Content> {
                 states: shown.states,
             }))
         }
-        Kind::Top { metric, n } => Some(Content::Top(Top {
+        (Kind::Top { metric, n }, Past::Picture(shown)) => Some(Content::Top(Top {
             metric: metric.clone(),
             unit: String::new(),
             rows: greatest(*n, &shown),
         })),
-        Kind::Lines { .. } | Kind::Host { .. } | Kind::Stats => None,
+        (Kind::Lines { exprs, .. }, Past::Lines(lines)) => {
+            let line = |line: PastLine| {
+                Some(Line {
+                    expr: exprs.get(line.expr)?.to_string(),
+                    group: line.group,
+                    value: line.values.first().copied()?,
+                })
+            };
+            Some(Content::Lines(lines.into_iter().filter_map(line).collect()))
+        }
+        _ => None,
     }
 }
 

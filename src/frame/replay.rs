@@ -1,11 +1,11 @@
-//! REPLAY: what a map or a ranking showed, for the one viewer who rewound (PROTOCOL.md 2.7).
+//! REPLAY: what a map, a ranking or lines showed, for the one viewer who rewound (PROTOCOL.md 2.7).
 
 use bytes::Bytes;
 
 use super::binary::{
     Payload, canonical, dtype, encoding, frame_type, quantise, take_states, write_top,
 };
-use super::{Content, Head, Stamp, flag};
+use super::{Content, Head, Line, Stamp, flag, json};
 
 /// A KEY's sections under a header of its own: it is no frame of the view's sequence. None for a
 /// kind that is not replayed.
@@ -35,9 +35,23 @@ pub fn encode(view: u32, time_ms: i64, host_epoch: u32, content: &Content) -> Op
             out.stats(2, &scale);
         }
         Content::Top(top) => write_top(top, &mut out),
-        Content::Lines(_) | Content::Host(_) | Content::Stats(_) => return None,
+        Content::Lines(lines) => write_lines(lines, &mut out),
+        Content::Host(_) | Content::Stats(_) => return None,
     }
     Some(out.finish())
+}
+
+fn write_lines(lines: &[Line], out: &mut Payload) {
+    let mut names = Vec::new();
+    json::lines_head(lines, &mut names);
+    out.json(0, &names);
+    let count = lines.len() as u32;
+    out.section(encoding::APPEND, dtype::F32, 1, count, 1, |out| {
+        for line in lines {
+            let value = canonical(line.value) as f32;
+            out.extend_from_slice(&value.to_le_bytes());
+        }
+    });
 }
 
 fn full(column: u16, dtype: u8, cells: &[u8], out: &mut Payload) {

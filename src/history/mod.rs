@@ -14,6 +14,9 @@
 pub mod bits;
 pub mod block;
 pub mod durable;
+pub mod fold;
+pub mod held;
+pub mod hosts;
 pub mod hours;
 pub mod journal;
 pub mod keeper;
@@ -34,7 +37,9 @@ pub mod sketch;
 pub mod sqlite;
 pub mod steps;
 pub mod sync;
+pub mod unfolded;
 pub mod verify;
+pub mod walk;
 pub mod writer;
 
 use std::sync::Arc;
@@ -185,6 +190,8 @@ pub fn time_of(sample: &Sample, arrival_ms: i64) -> i64 {
     }
 }
 
+#[cfg(test)]
+mod rig;
 #[cfg(test)]
 mod stores;
 

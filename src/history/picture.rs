@@ -5,25 +5,24 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use foldhash::fast::RandomState;
-use hashbrown::HashMap;
 use tokio::sync::oneshot;
 
-use super::block::{self, MINUTE_MS, Point};
+use super::block::MINUTE_MS;
+use super::held::{Held, STEPS};
+use super::hosts::Hosts;
 use super::keeper::Desk;
-use super::recent::Found;
-use super::shelf::{ReadError, Shelf};
-use super::steps::Range;
-use super::{FLEET_STEP_MS, Row, SeriesName, metric_key, minute_of};
-use crate::catalog::{Catalog, HostChange, Tags, name};
+use super::lines::{Chosen, Lines, PastLine};
+use super::shelf::ReadError;
+use super::walk::Walk;
+use super::{FLEET_STEP_MS, minute_of};
+use crate::catalog::Catalog;
 use crate::frame::State;
 use crate::frame::filter::Filter;
-use crate::limits::{PICTURE_MINUTES_MAX, PICTURE_REST};
-use crate::sample::Slot;
+use crate::limits::{
+    HISTORY_QUESTION_TIMEOUT, PAST_WARM_MINUTES, PICTURE_MINUTES_MAX, PICTURE_REST,
+};
 
-const STEPS: usize = (MINUTE_MS / FLEET_STEP_MS) as usize;
-
-/// The last value of each host in the [`FLEET_STEP_MS`] that end at `at_ms`, a multiple of them.
+/// What stands for each host in the [`FLEET_STEP_MS`] that end at `at_ms`, a multiple of them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Picture {
     pub metric: String,
@@ -47,34 +46,32 @@ pub type Reply = oneshot::Sender<Option<Shown>>;
 /// Invariants: at most [`PICTURE_MINUTES_MAX`] minutes, the one used last at the end, and all are
 /// by the slots that `hosts` has.
 pub struct Pictures {
-    catalog: Arc<Catalog>,
     hosts: Hosts,
     minutes: Vec<Minute>,
     used: Instant,
 }
 
-/// The hosts of now.
-#[derive(Default)]
-struct Hosts {
-    since: u64,
-    rows: Vec<Option<(Arc<str>, Tags)>>,
-    by_name: HashMap<Arc<str>, Slot, RandomState>,
-}
-
 struct Minute {
-    metric: i64,
+    metric: String,
     minute: i64,
     /// Steps that were not over then must be read again.
     read_ms: i64,
-    /// By slot: the last value of each step, NaN where there is none.
-    lasts: Vec<[f64; STEPS]>,
+    /// By slot: what each step shows, NaN where that is nothing.
+    values: Vec<[f64; STEPS]>,
+    /// By slot, at its end.
+    held: Vec<Held>,
+}
+
+impl Minute {
+    fn is_of(&self, metric: &str, minute: i64) -> bool {
+        self.metric == metric && self.minute == minute
+    }
 }
 
 impl Pictures {
     pub fn new(catalog: Arc<Catalog>) -> Self {
         Self {
-            catalog,
-            hosts: Hosts::default(),
+            hosts: Hosts::new(catalog),
             minutes: Vec::new(),
             used: Instant::now(),
         }
@@ -84,7 +81,7 @@ impl Pictures {
     pub fn rest(&mut self) {
         if PICTURE_REST <= self.used.elapsed() {
             self.minutes = Vec::new();
-            self.hosts = Hosts::default();
+            self.hosts.forget();
         }
     }
 
@@ -94,139 +91,124 @@ impl Pictures {
         desk: &Desk,
         dir: &Path,
     ) -> Result<Shown, ReadError> {
+        self.refresh();
+        let (minute, offset_ms) = minute_of(question.at_ms - FLEET_STEP_MS);
+        let step = usize::from(offset_ms) / FLEET_STEP_MS as usize;
+        let (at_ms, now_ms) = (question.at_ms, question.now_ms);
+        let known = self.take(&question.metric, minute, at_ms);
+        let known = match known {
+            Some(known) => known,
+            None => self.read(&question.metric, minute, now_ms, desk, dir)?,
+        };
+        let shown = show(&self.hosts, &known, step, question.filter.as_ref());
+        self.keep(known);
+        Ok(shown)
+    }
+
+    /// The lines of one step, of chosen hosts: by the minutes that maps are made of.
+    pub fn lines(
+        &mut self,
+        question: &Lines,
+        desk: &Desk,
+        dir: &Path,
+    ) -> Result<Vec<PastLine>, ReadError> {
+        self.refresh();
+        let (minute, offset_ms) = minute_of(question.from_ms);
+        let step = usize::from(offset_ms) / FLEET_STEP_MS as usize;
+        let mut minutes = Vec::new();
+        for metric in question.metrics() {
+            let known = self.take(metric, minute, question.to_ms);
+            minutes.push(match known {
+                Some(known) => known,
+                None => self.read(metric, minute, question.to_ms, desk, dir)?,
+            });
+        }
+        let mut chosen = Chosen::new(question, &self.hosts);
+        let slots: Vec<usize> = chosen.hosts.iter().map(|(slot, _)| *slot).collect();
+        for known in &minutes {
+            let values = slots.iter().map(|&slot| known.values[slot][step]);
+            chosen.tell(&known.metric, question.from_ms / FLEET_STEP_MS, values);
+        }
+        let lines = chosen.lines;
+        minutes.into_iter().for_each(|minute| self.keep(minute));
+        Ok(lines)
+    }
+
+    /// The hosts of now.
+    pub fn refresh(&mut self) -> &Hosts {
         self.used = Instant::now();
-        if self.hosts.refresh(&self.catalog) {
+        if self.hosts.refresh() {
             self.minutes.clear();
         }
-        let metric = metric_key(&name::canonical(&question.metric));
-        let (minute, offset_ms) = minute_of(question.at_ms - FLEET_STEP_MS);
-        let is_sought = |known: &Minute| (known.metric, known.minute) == (metric, minute);
-        let known = self.minutes.iter().position(is_sought);
-        let known = known.map(|at| self.minutes.remove(at));
-        let known = match known.filter(|known| question.at_ms <= known.read_ms) {
-            Some(known) => known,
-            None => Minute {
-                metric,
-                minute,
-                read_ms: question.now_ms,
-                lasts: self.hosts.read(metric, minute, desk, dir)?,
-            },
-        };
-        let step = usize::from(offset_ms) / FLEET_STEP_MS as usize;
-        let shown = self.hosts.show(&known, step, question.filter.as_ref());
+        &self.hosts
+    }
+
+    /// A minute that is known as far as `until_ms`.
+    fn take(&mut self, metric: &str, minute: i64, until_ms: i64) -> Option<Minute> {
+        let is_sought = |known: &Minute| known.is_of(metric, minute) && until_ms <= known.read_ms;
+        let at = self.minutes.iter().position(is_sought)?;
+        Some(self.minutes.remove(at))
+    }
+
+    fn keep(&mut self, minute: Minute) {
+        self.minutes
+            .retain(|known| !known.is_of(&minute.metric, minute.minute));
         if PICTURE_MINUTES_MAX <= self.minutes.len() {
             self.minutes.remove(0);
         }
-        self.minutes.push(known);
-        Ok(shown)
-    }
-}
-
-impl Hosts {
-    /// True: a slot is another host's than before.
-    fn refresh(&mut self, catalog: &Catalog) -> bool {
-        let mut is_moved = false;
-        for change in catalog.host_changes(&mut self.since) {
-            let (slot, row) = match change {
-                HostChange::Set { slot, name, tags } => (slot, Some((name, tags))),
-                HostChange::Del { slot } => (slot, None),
-            };
-            let at = slot as usize;
-            if self.rows.len() <= at {
-                self.rows.resize(at + 1, None);
-            }
-            let before = std::mem::replace(&mut self.rows[at], row);
-            let (before, after) = (before.map(|row| row.0), self.rows[at].as_ref());
-            let after = after.map(|row| Arc::clone(&row.0));
-            if before == after {
-                continue;
-            }
-            is_moved = true;
-            if let Some(before) = before
-                && self.by_name.get(&before) == Some(&slot)
-            {
-                self.by_name.remove(&before);
-            }
-            if let Some(after) = after {
-                self.by_name.insert(after, slot);
-            }
-        }
-        is_moved
+        self.minutes.push(minute);
     }
 
-    /// Of what this node itself keeps: memory first, see [`Shelf::open`].
+    /// From the minute before, if that is known to its end, or from far enough back.
     fn read(
-        &self,
-        metric: i64,
+        &mut self,
+        metric: &str,
         minute: i64,
+        now_ms: i64,
         desk: &Desk,
         dir: &Path,
-    ) -> Result<Vec<[f64; STEPS]>, ReadError> {
-        let begin_ms = minute * MINUTE_MS;
-        let range = Range {
-            from_ms: begin_ms,
-            to_ms: begin_ms + MINUTE_MS - 1,
+    ) -> Result<Minute, ReadError> {
+        let before = self.take(metric, minute - 1, minute * MINUTE_MS);
+        let first = match before {
+            Some(_) => minute,
+            None => minute - PAST_WARM_MINUTES,
         };
-        let mut found: Vec<(Arc<SeriesName>, Found)> = Vec::new();
-        let span = (begin_ms, begin_ms + MINUTE_MS);
-        desk.recent()
-            .each_last(metric, span, FLEET_STEP_MS, |name, _, point| {
-                found.push((Arc::clone(name), point));
-            });
-        let shelf = Shelf::open(dir, range)?;
-        found.retain(|(_, point)| !shelf.has(point.time_ms, point.after));
-        let mut lasts = vec![[(i64::MIN, f64::NAN); STEPS]; self.rows.len()];
-        let mut put = |host: &str, time_ms: i64, value: f64| {
-            let step = (time_ms - begin_ms) / FLEET_STEP_MS;
-            let of_host = self
-                .by_name
-                .get(host)
-                .map(|&slot| &mut lasts[slot as usize]);
-            if let Some(last) = of_host.and_then(|steps| steps.get_mut(step as usize))
-                && last.0 <= time_ms
-            {
-                *last = (time_ms, value);
-            }
-        };
-        let mut points = Vec::new();
-        shelf.each_host(metric, minute, |host, row| {
-            each_of_row(row, &mut points, |time_ms, value| put(host, time_ms, value));
-        })?;
-        for (name, point) in &found {
-            put(&name.host, point.time_ms, point.value);
+        let until = Instant::now() + HISTORY_QUESTION_TIMEOUT;
+        let names = self
+            .hosts
+            .chosen(None)
+            .map(|host| host.map(|(name, _)| name));
+        let mut walk = Walk::begin(desk, dir, metric, names, first..=minute, until)?;
+        if let Some(before) = before {
+            walk.go_on(&before.held);
+            // Who replays more slowly may still be in it.
+            self.keep(before);
         }
-        let values = |steps: [(i64, f64); STEPS]| steps.map(|(_, value)| value);
-        Ok(lasts.into_iter().map(values).collect())
-    }
-
-    fn show(&self, minute: &Minute, step: usize, filter: Option<&Filter>) -> Shown {
-        let mut shown = Shown {
-            values: vec![f64::NAN; self.rows.len()],
-            states: vec![State::None; self.rows.len()],
-        };
-        for (slot, row) in self.rows.iter().enumerate() {
-            let Some((name, tags)) = row else { continue };
-            if filter.is_none_or(|filter| filter.matches(name, tags)) {
-                shown.states[slot] = State::Ok;
-                shown.values[slot] = minute.lasts[slot][step];
-            }
+        for earlier in first..minute {
+            walk.minute(earlier)?;
         }
-        shown
+        Ok(Minute {
+            metric: metric.to_owned(),
+            minute,
+            read_ms: now_ms,
+            values: walk.minute(minute)?,
+            held: walk.held(),
+        })
     }
 }
 
-/// A minute whose points were let go is its average in every step.
-fn each_of_row(row: &Row, points: &mut Vec<Point>, mut each: impl FnMut(i64, f64)) {
-    let begin_ms = row.minute * MINUTE_MS;
-    if row.points.is_empty() || block::decode(&row.points, points).is_err() {
-        for step in 0..STEPS as i64 {
-            each(begin_ms + step * FLEET_STEP_MS, row.rollup.average());
+fn show(hosts: &Hosts, minute: &Minute, step: usize, filter: Option<&Filter>) -> Shown {
+    let mut shown = Shown {
+        values: vec![f64::NAN; hosts.slots()],
+        states: vec![State::None; hosts.slots()],
+    };
+    for (slot, host) in hosts.chosen(filter).enumerate() {
+        if host.is_some() {
+            shown.states[slot] = State::Ok;
+            shown.values[slot] = minute.values[slot][step];
         }
-        return;
     }
-    for point in points {
-        each(begin_ms + i64::from(point.offset_ms), point.value);
-    }
+    shown
 }
 
 #[cfg(test)]

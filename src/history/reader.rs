@@ -8,6 +8,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
+use super::block::MINUTE_MS;
 use super::keeper::Desk;
 use super::lines::{self, Lines, PastLine};
 use super::picture::{self, Picture, Pictures};
@@ -16,9 +17,13 @@ use super::recent::Found;
 use super::remote::Remote;
 use super::shelf::{ReadError, Shelf};
 use super::steps::{FleetStep, Grid, Range, Step};
+use super::unfolded::Unfolded;
 use super::{FLEET_STEP_MS, metric_key, series_key, writer};
 use crate::catalog::name;
-use crate::limits::{HISTORY_POINTS_ANSWERED_MAX, PICTURE_REST};
+use crate::clock;
+use crate::limits::{
+    HISTORY_POINTS_ANSWERED_MAX, PAST_LINES_KEPT, PAST_WARM_MINUTES, PICTURE_REST,
+};
 use crate::observe::History as Counters;
 
 /// A question that waits. Whoever asked may go away.
@@ -57,6 +62,8 @@ pub struct Reader {
     /// The database that other nodes write to as well.
     pub remote: Option<Remote>,
     pub pictures: Pictures,
+    /// Lines of chosen hosts that were told, the latest last.
+    pub told: Vec<(Lines, Vec<PastLine>)>,
 }
 
 impl Reader {
@@ -68,6 +75,7 @@ impl Reader {
                 Ok(asked) => asked,
                 Err(RecvTimeoutError::Timeout) => {
                     self.pictures.rest();
+                    self.told.clear();
                     continue;
                 }
                 Err(RecvTimeoutError::Disconnected) => return,
@@ -84,7 +92,7 @@ impl Reader {
                 Asked::Lines { question, reply } if !reply.is_closed() => {
                     let answer = self.lines(&question);
                     let answer = self.count(answer);
-                    let _ = reply.send(answer.ok().flatten());
+                    let _ = reply.send(answer.ok());
                 }
                 Asked::Picture { question, reply } if !reply.is_closed() => {
                     let answer = self.pictures.answer(&question, &self.desk, &self.dir);
@@ -108,11 +116,28 @@ impl Reader {
         answer
     }
 
-    /// Of the whole fleet, each metric once.
-    fn lines(&mut self, question: &Lines) -> Result<Option<Vec<PastLine>>, ReadError> {
-        if question.by.is_some() || question.filter.is_some() {
-            return Ok(None);
+    /// Viewers that come back together ask the same.
+    fn lines(&mut self, question: &Lines) -> Result<Vec<PastLine>, ReadError> {
+        if question.is_of_all() {
+            return self.lines_of_all(question);
         }
+        if question.steps() == 1 {
+            return self.pictures.lines(question, &self.desk, &self.dir);
+        }
+        if let Some((_, lines)) = self.told.iter().find(|(asked, _)| asked == question) {
+            return Ok(lines.clone());
+        }
+        let hosts = self.pictures.refresh();
+        let lines = lines::of_chosen(question, hosts, &self.desk, &self.dir)?;
+        if PAST_LINES_KEPT <= self.told.len() {
+            self.told.remove(0);
+        }
+        self.told.push((question.clone(), lines.clone()));
+        Ok(lines)
+    }
+
+    /// Each metric once.
+    fn lines_of_all(&mut self, question: &Lines) -> Result<Vec<PastLine>, ReadError> {
         let range = Range {
             from_ms: question.from_ms,
             to_ms: question.to_ms,
@@ -120,7 +145,7 @@ impl Reader {
         let grid = Grid {
             range,
             first_ms: question.from_ms,
-            step_ms: question.step_ms,
+            step_ms: FLEET_STEP_MS,
         };
         let mut read: HashMap<&str, Vec<FleetStep>> = HashMap::new();
         let mut lines = Vec::with_capacity(question.exprs.len());
@@ -139,7 +164,7 @@ impl Reader {
                 values,
             });
         }
-        Ok(Some(lines))
+        Ok(lines)
     }
 
     fn answer(&mut self, question: &Question) -> Result<Answer, ReadError> {
@@ -227,17 +252,19 @@ impl Reader {
         count: usize,
     ) -> Result<Option<Vec<FleetStep>>, ReadError> {
         let range = grid.range;
-        let mut found: Vec<(i64, Found)> = Vec::new();
-        let known = {
+        let mut found: Vec<(i64, i64, Found)> = Vec::new();
+        let (known, away) = {
             let recent = self.desk.recent();
-            let span = (range.from_ms, range.to_ms);
-            recent.each_last(metric, span, FLEET_STEP_MS, |_, step, point| {
-                found.push((step, point));
+            // What stands in the first steps was said before them.
+            let warm_ms = PAST_WARM_MINUTES * MINUTE_MS;
+            let span = (range.from_ms - warm_ms, range.to_ms);
+            recent.each_last(metric, span, FLEET_STEP_MS, |name, step, point| {
+                found.push((name.key, step, point));
             });
-            recent.knows(|name| name.metric_key == metric)
+            (recent.knows(|name| name.metric_key == metric), recent.away)
         };
         let shelf = Shelf::open(&self.dir, range)?;
-        found.retain(|(_, point)| !shelf.has(point.time_ms, point.after));
+        found.retain(|(_, _, point)| !shelf.has(point.time_ms, point.after));
         let others = match &mut self.remote {
             Some(remote) => remote.fleet(metric, range, &shelf),
             None => Vec::new(),
@@ -256,10 +283,15 @@ impl Reader {
                 step.merge_row(row, *hosts);
             }
         }
-        let mut parts: HashMap<i64, FleetStep> = HashMap::new();
-        for (step, point) in found {
-            parts.entry(step).or_default().add(point.value);
-        }
+        let now_ms = clock::wall_ms();
+        let first = found.iter().map(|(_, step, _)| *step).min();
+        let unfolded = Unfolded {
+            first: shelf.first_unfolded().or(first).unwrap_or(i64::MAX),
+            until: (range.to_ms - 1).min(now_ms).div_euclid(FLEET_STEP_MS) + 1,
+            now_ms,
+            away,
+        };
+        let mut parts = unfolded.steps(shelf.held(metric)?, found);
         for (&at, part) in &mut parts {
             part.join(hosts.get(&at).copied().unwrap_or_default());
             if let Some(step) = grid.at(at * FLEET_STEP_MS, &mut steps) {
@@ -270,3 +302,6 @@ impl Reader {
         Ok(Some(steps))
     }
 }
+
+#[cfg(test)]
+mod tests;

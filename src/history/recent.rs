@@ -1,16 +1,18 @@
 //! The minutes that are in no store yet: points as they came, and their rows once a minute passed.
 
-use std::collections::{BTreeMap, HashMap as StdMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 
 use super::block::{self, MINUTE_MS, Point};
+use super::fold::{Change, Fold};
+use super::held::Held;
 use super::journal::Position;
-use super::sketch::Sketch;
-use super::{FLEET_STEP_MS, FleetRow, Rollup, Row, SeriesName};
+use super::{Rollup, Row, SeriesName};
 use crate::limits::{BLOCK_POINTS_MAX, HISTORY_NAMES_MAX, HISTORY_POINTS_MAX};
+use crate::rhythm::Rhythm;
 
 /// Invariants: every index of a minute is one of `names`, and `points` is what all minutes hold.
 #[derive(Default)]
@@ -22,6 +24,21 @@ pub struct Recent {
     /// Those of them that an earlier life of this node took.
     replayed: usize,
     position: Position,
+    pub away: Away,
+}
+
+/// When the node was not there between two of its lives: nothing stood then. Steps after the first
+/// and before the second.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Away {
+    pub left: i64,
+    pub came: i64,
+}
+
+impl Away {
+    pub fn has(self, step: i64) -> bool {
+        self.left < step && step < self.came
+    }
 }
 
 /// Series by the small number that minutes know them by.
@@ -36,6 +53,8 @@ struct Names {
 pub struct Found {
     pub time_ms: i64,
     pub value: f64,
+    /// How often its series is heard, as far as the order of arrivals shows.
+    pub rhythm: Rhythm,
     /// A store that has its minute and knows a place past this one has the point too.
     pub after: Position,
 }
@@ -59,6 +78,7 @@ pub struct Passed {
     pub until: i64,
     pub minutes: BTreeMap<i64, Minute>,
     pub names: Vec<Arc<SeriesName>>,
+    pub away: Away,
 }
 
 impl Recent {
@@ -121,6 +141,7 @@ impl Recent {
             until: until.min(last),
             minutes,
             names,
+            away: self.away,
         }));
         forget
     }
@@ -191,6 +212,7 @@ impl Recent {
         let found = Found {
             time_ms: 0,
             value: 0.0,
+            rhythm: Rhythm::UNKNOWN,
             after: self.position,
         };
         for passed in &self.passed {
@@ -213,6 +235,7 @@ impl Recent {
         let within = super::minute_of(from_ms).0..=super::minute_of(to_ms).0;
         let steps = (MINUTE_MS / step_ms) as usize;
         let mut lasts: Vec<Option<(u16, f64)>> = Vec::new();
+        let mut held: Vec<Held> = Vec::new();
         let mut scan = |minutes: &BTreeMap<i64, Minute>, names: &[Arc<SeriesName>], after| {
             // A place for each series of the metric: a scan of millions must not hash.
             let mut sought = Vec::new();
@@ -223,6 +246,9 @@ impl Recent {
                     sought.push(name);
                 }
             }
+            held.clear();
+            held.resize(sought.len(), Held::NONE);
+            let mut backwards = vec![false; sought.len()];
             for (&minute, points) in minutes.range(within.clone()) {
                 lasts.clear();
                 lasts.resize(sought.len() * steps, None);
@@ -232,6 +258,10 @@ impl Recent {
                         continue;
                     }
                     let offset_ms = points.offsets_ms[at];
+                    let time_ms = minute * MINUTE_MS + i64::from(offset_ms);
+                    // Who sends backwards shows its rhythm only once it is in order.
+                    backwards[place] |= time_ms + step_ms / 2 < held[place].heard_ms;
+                    held[place].hear(time_ms, 0.0);
                     let step = usize::from(offset_ms) / step_ms as usize;
                     let last = &mut lasts[place * steps + step];
                     if last.is_none_or(|(before_ms, _)| before_ms <= offset_ms) {
@@ -247,6 +277,11 @@ impl Recent {
                         let found = Found {
                             time_ms,
                             value,
+                            rhythm: if backwards[at / steps] {
+                                Rhythm::UNKNOWN
+                            } else {
+                                held[at / steps].rhythm
+                            },
                             after,
                         };
                         each(sought[at / steps], time_ms.div_euclid(step_ms), found);
@@ -301,7 +336,7 @@ impl Minute {
 pub struct Rows {
     /// In order of series keys: appended to a table ordered by them, its pages fill up.
     pub rows: Vec<Row>,
-    pub fleet: Vec<FleetRow>,
+    pub fleet: Vec<Change>,
     /// Points that no block had place for.
     pub thinned: u64,
 }
@@ -321,13 +356,17 @@ impl Passed {
         (self.len() - replayed) as u64
     }
 
-    pub fn rows(&self, minute: i64, encoder: &mut block::Encoder) -> Rows {
+    /// The rows of a minute, and what it does to the fleet's statistics, also where nobody said
+    /// anything in it.
+    pub fn rows(&self, minute: i64, encoder: &mut block::Encoder, fold: &mut Fold) -> Rows {
         let mut rows = Rows {
             rows: Vec::new(),
             fleet: Vec::new(),
             thinned: 0,
         };
+        let mut folding = fold.minute(minute, self.away);
         let Some(points) = self.minutes.get(&minute) else {
+            rows.fleet = folding.finish();
             return rows;
         };
         let (order, starts) = points.by_series(self.names.len());
@@ -335,7 +374,6 @@ impl Passed {
             .filter(|&index| starts[index as usize] < starts[index as usize + 1])
             .collect();
         present.sort_unstable_by_key(|&index| self.names[index as usize].key);
-        let mut fleet = FleetSteps::default();
         let mut of_one = Vec::new();
         for index in present {
             let name = &self.names[index as usize];
@@ -349,9 +387,9 @@ impl Passed {
             of_one.sort_by_key(|point| point.offset_ms);
             rows.thinned += of_one.len().saturating_sub(BLOCK_POINTS_MAX) as u64;
             rows.rows.push(row(minute, name.key, &of_one, encoder));
-            fleet.add(name.metric_key, &of_one);
+            folding.add(name.metric_key, name.key, &of_one);
         }
-        rows.fleet = fleet.rows(minute);
+        rows.fleet = folding.finish();
         rows
     }
 }
@@ -370,53 +408,11 @@ pub fn row(minute: i64, series: i64, points: &[Point], encoder: &mut block::Enco
     }
 }
 
-/// The fleet's statistics of one minute, a step at a time.
-#[derive(Default)]
-struct FleetSteps {
-    /// By metric and step in the minute.
-    steps: StdMap<(i64, u16), (Rollup, Sketch)>,
-}
-
-impl FleetSteps {
-    /// One host's points: the last of each step stands for the host.
-    fn add(&mut self, metric: i64, points: &[Point]) {
-        let step = |point: &Point| point.offset_ms / FLEET_STEP_MS as u16;
-        for same in points.chunk_by(|a, b| step(a) == step(b)) {
-            let Some(last) = same.last() else { continue };
-            let none = || (Rollup::EMPTY, Sketch::default());
-            let (rollup, sketch) = self.steps.entry((metric, step(last))).or_insert_with(none);
-            rollup.add(last.value);
-            sketch.add(last.value);
-        }
-    }
-
-    fn rows(self, minute: i64) -> Vec<FleetRow> {
-        let mut rows: Vec<FleetRow> = self
-            .steps
-            .into_iter()
-            .map(|((metric, step), (rollup, sketch))| {
-                let mut spread = Vec::new();
-                sketch.encode(&mut spread);
-                FleetRow {
-                    step: minute * (MINUTE_MS / FLEET_STEP_MS) + i64::from(step),
-                    metric,
-                    hosts: rollup.count,
-                    sum: rollup.sum,
-                    min: rollup.min,
-                    max: rollup.max,
-                    spread,
-                }
-            })
-            .collect();
-        rows.sort_unstable_by_key(|row| (row.metric, row.step));
-        rows
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::history::sketch::Sketch;
 
     fn name(host: usize, metric: &str) -> SeriesName {
         SeriesName::new(&format!("web-{host}"), metric, "")
@@ -445,7 +441,8 @@ mod tests {
             (passed.len(), passed.until, recent.first_open()),
             (1_200, 0, Some(1))
         );
-        let rows = passed.rows(0, &mut block::Encoder::default());
+        let (mut encoder, mut fold) = (block::Encoder::default(), Fold::default());
+        let rows = passed.rows(0, &mut encoder, &mut fold);
         assert!(rows.rows.is_sorted_by_key(|row| row.series));
         assert_eq!((rows.rows.len(), rows.thinned), (20, 0));
         let mut points = Vec::new();
@@ -457,8 +454,8 @@ mod tests {
         }
         // Two metrics, six steps, ten hosts each.
         assert_eq!(rows.fleet.len(), 12);
-        for row in &rows.fleet {
-            assert_eq!(row.hosts, 10);
+        for Change { row, gone } in &rows.fleet {
+            assert_eq!((row.hosts, gone.len()), (10, 0));
             assert_eq!(Sketch::decode(&row.spread).unwrap().count(), 10);
         }
     }
@@ -493,6 +490,27 @@ mod tests {
             hosts.insert(name.host.to_string());
         });
         assert_eq!(hosts.len(), 10);
+    }
+
+    /// Ten seconds apart, newest first, as who imports them may send: it seemed to be a minute.
+    #[test]
+    fn a_rhythm_is_not_learnt_backwards() {
+        let sent = |times_s: &[i64]| {
+            let mut recent = Recent::default();
+            let index = recent.index(&name(1, "cpu"));
+            for time_s in times_s {
+                let (minute, offset_ms) = super::super::minute_of(time_s * 1_000);
+                recent.add(index, minute, offset_ms, 1.0, false);
+            }
+            let (mut last, metric) = (None, name(1, "cpu").metric_key);
+            recent.each_last(metric, (0, 300_000), 10_000, |_, _, point| {
+                last = last.max(Some((point.time_ms, point.rhythm.raw_ms() as i64)));
+            });
+            last
+        };
+        assert_eq!(sent(&[2, 12, 22, 62]), Some((62_000, 13_750)));
+        assert_eq!(sent(&[132, 122, 72, 62, 12, 2]), Some((132_000, 0)));
+        assert_eq!(sent(&[1, 3, 2, 5]), Some((5_000, 2_000)));
     }
 
     /// Hosts come and go for years: their names must not.

@@ -11,6 +11,7 @@ use std::thread::{self, JoinHandle};
 
 use thiserror::Error;
 
+use super::block::MINUTE_MS;
 use super::durable::Durable;
 use super::journal::Entry;
 use super::keeper::{self, Desk, Keeper};
@@ -19,11 +20,11 @@ use super::mysql::Target;
 use super::node;
 use super::picture::Pictures;
 use super::reader::{Asked, Reader};
-use super::recent::Recent;
+use super::recent::{Away, Recent};
 use super::remote::Remote;
 use super::sqlite::{MINUTES_A_DAY, Store, StoreError};
 use super::writer::{Keep, Writer};
-use super::{SeriesName, minute_of};
+use super::{FLEET_STEP_MS, SeriesName, minute_of};
 use crate::catalog::Catalog;
 use crate::clock::{self, Clock};
 use crate::limits::{HISTORY_QUESTIONS_MAX, HISTORY_RING_CAPACITY};
@@ -264,6 +265,7 @@ impl Threads {
             dir: plan.dir,
             counters,
             pictures,
+            told: Vec::new(),
         };
         let threads = vec![
             spawn("history-keeper", || keeper.run()).map_err(io)?,
@@ -307,6 +309,7 @@ fn open(
         indices: Vec::new(),
         segment: 0,
         oldest: minute_of(clock::wall_ms()).0 - plan.keep.minutes_days * MINUTES_A_DAY,
+        last_ms: i64::MIN,
         replayed: 0,
         lost: 0,
     };
@@ -319,6 +322,7 @@ fn open(
         let samples = replay.lost;
         tracing::error!(samples, "samples of the journal could not be taken back");
     }
+    replay.recent.away = away(replay.last_ms, &store);
     report.replayed = replay.replayed;
     report.damaged = found.skipped_records + found.cut_bytes > 0;
     counters.replayed.set(replay.replayed);
@@ -330,6 +334,18 @@ fn open(
         report.row_bytes = bytes as f64 / state.rows.max(1) as f64;
     }
     Ok(Opened { store, log })
+}
+
+/// Between the last thing that was heard and now. What never was is all of the past.
+fn away(last_ms: i64, store: &Store) -> Away {
+    let now_ms = clock::wall_ms();
+    let stored = store.newest().map_or(i64::MIN, |(_, state, _)| state.until);
+    let stored_ms = stored.saturating_add(1).saturating_mul(MINUTE_MS);
+    let last_ms = last_ms.saturating_add(1).max(stored_ms).min(now_ms);
+    Away {
+        left: last_ms.saturating_sub(1).div_euclid(FLEET_STEP_MS),
+        came: now_ms.div_euclid(FLEET_STEP_MS),
+    }
 }
 
 /// Held as long as the file is open.
@@ -359,6 +375,8 @@ struct Replay<'a> {
     indices: Vec<Option<u32>>,
     segment: u32,
     oldest: i64,
+    /// The latest time of a sample.
+    last_ms: i64,
     replayed: u64,
     lost: u64,
 }
@@ -393,6 +411,7 @@ impl Replay<'_> {
                 value,
             } => {
                 let (minute, offset_ms) = minute_of(time_ms);
+                self.last_ms = self.last_ms.max(time_ms);
                 if self.store.has(position, minute) || minute < self.oldest {
                     return Some(minute);
                 }

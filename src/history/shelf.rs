@@ -1,17 +1,23 @@
 //! Reading from the stores' files, beside whoever writes them.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::Instant;
 
-use rusqlite::Connection;
+use rusqlite::{Connection, OptionalExtension};
 
 use super::block::Point;
+use super::held::{Held, STEPS};
 use super::journal::Position;
 use super::sqlite::{self, MINUTES_A_DAY, StoreError};
 use super::steps::{FleetStep, Grid, Range, Step};
-use super::{FLEET_STEP_MS, FleetRow, Row, hours, minute_of};
-use crate::limits::{HISTORY_POINTS_ANSWERED_MAX, HISTORY_QUESTION_TIMEOUT};
+use super::{FLEET_STEP_MS, FleetRow, Row, fold, hours, minute_of};
+use crate::limits::{
+    HISTORY_POINTS_ANSWERED_MAX, HISTORY_QUESTION_TIMEOUT, READ_AHEAD_AFTER, READ_AHEAD_THREADS,
+    READ_AHEAD_WAIT,
+};
 
 /// Why a question has no answer.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +44,8 @@ struct Day {
     position: Position,
     /// The last minute that was stored in it.
     last: i64,
+    /// When it was written last, in the order of writes.
+    flush: i64,
 }
 
 impl Shelf {
@@ -51,8 +59,10 @@ impl Shelf {
         };
         for (day, path) in sqlite::list(dir)? {
             if range.days().contains(&day) {
-                let opened = Day::open(path)?;
-                shelf.days.insert(day, opened);
+                // One that is being made has nothing yet.
+                if let Some(opened) = Day::open(path)? {
+                    shelf.days.insert(day, opened);
+                }
             }
         }
         let needs_hours = range.days().any(|day| !shelf.days.contains_key(&day));
@@ -72,6 +82,37 @@ impl Shelf {
         let minute = minute_of(time_ms).0;
         let day = self.days.get(&minute.div_euclid(MINUTES_A_DAY));
         day.is_some_and(|day| after < day.position && minute <= day.last)
+    }
+
+    /// The first step of the fleet that no store has.
+    pub fn first_unfolded(&self) -> Option<i64> {
+        let last = self.days.values().map(|day| day.last).max()?;
+        Some(last.saturating_add(1).saturating_mul(STEPS as i64))
+    }
+
+    /// What stands for each series of a metric since then.
+    pub fn held(&self, metric: i64) -> Result<HashMap<i64, Held>, ReadError> {
+        let Some(day) = self.days.values().max_by_key(|day| day.flush) else {
+            return Ok(HashMap::new());
+        };
+        let read = || -> rusqlite::Result<Option<Vec<u8>>> {
+            // A file of an older version has no such table.
+            let sql = "SELECT 1 FROM sqlite_master WHERE name = 'held'";
+            if !day.connection.prepare_cached(sql)?.exists([])? {
+                return Ok(None);
+            }
+            let sql = "SELECT series FROM held WHERE metric = ?1";
+            let mut held = day.connection.prepare_cached(sql)?;
+            held.query_row([metric], |row| row.get(0)).optional()
+        };
+        let bytes = read().map_err(|source| sqlite::sqlite_error(&day.path, source))?;
+        Ok(fold::held_in(&bytes.unwrap_or_default()).collect())
+    }
+
+    /// Whether a minute was stored, if only in part.
+    pub fn has_minute(&self, minute: i64) -> bool {
+        let day = self.days.get(&minute.div_euclid(MINUTES_A_DAY));
+        day.is_some_and(|day| minute <= day.last)
     }
 
     /// Whether anything of a metric, or of one host's, was ever stored in the range.
@@ -149,7 +190,11 @@ impl Shelf {
             let minutes = first.max(begin)..=last.min(begin + MINUTES_A_DAY - 1).min(day.last);
             let wrong = |source| sqlite::sqlite_error(&day.path, source);
             let mut select = day.connection.prepare_cached(sqlite::ROW).map_err(wrong)?;
-            for minute in minutes {
+            let (begun, begin) = (Instant::now(), *minutes.start());
+            for minute in minutes.clone() {
+                if minute == begin + READ_AHEAD_AFTER && READ_AHEAD_WAIT < begun.elapsed() {
+                    read_ahead(&day.path, key, minute..=*minutes.end(), self.until);
+                }
                 let mut rows = select.query([minute, key]).map_err(wrong)?;
                 if let Some(row) = rows.next().map_err(wrong)? {
                     each(&sqlite::read_row(row).map_err(wrong)?);
@@ -162,30 +207,58 @@ impl Shelf {
         Ok(())
     }
 
-    /// Calls for each host's row of a metric in one minute, with the host's name.
-    pub fn each_host(
+    /// Calls for the row that each of these series, in order of keys, has in one minute.
+    pub fn each_of(
         &self,
-        metric: i64,
+        keys: &[(i64, u32)],
         minute: i64,
-        mut each: impl FnMut(&str, &Row),
+        mut each: impl FnMut(u32, &Row),
     ) -> Result<(), ReadError> {
         let Some(day) = self.days.get(&minute.div_euclid(MINUTES_A_DAY)) else {
             return Ok(());
         };
         let wrong = |source| sqlite::sqlite_error(&day.path, source);
-        let mut select = day.connection.prepare_cached(HOSTS).map_err(wrong)?;
-        let mut rows = select.query([minute, metric]).map_err(wrong)?;
-        let mut count = 0_u32;
-        while let Some(row) = rows.next().map_err(wrong)? {
-            let read = sqlite::read_row(row).map_err(wrong)?;
-            let host = row.get_ref(8).map_err(wrong)?;
-            each(host.as_str().unwrap_or_default(), &read);
-            count += 1;
+        let mut select = day.connection.prepare_cached(sqlite::ROW).map_err(wrong)?;
+        for (count, &(key, place)) in (1_u32..).zip(keys) {
+            let mut rows = select.query([minute, key]).map_err(wrong)?;
+            if let Some(row) = rows.next().map_err(wrong)? {
+                each(place, &sqlite::read_row(row).map_err(wrong)?);
+            }
             if count.is_multiple_of(1_024) && self.until < Instant::now() {
                 return Err(ReadError::TooLong);
             }
         }
         Ok(())
+    }
+
+    /// Calls for each step of the range in which the fleet has something of a metric.
+    pub fn each_fleet_step(
+        &self,
+        metric: i64,
+        range: Range,
+        mut each: impl FnMut(i64),
+    ) -> Result<(), ReadError> {
+        let first = range.from_ms.div_euclid(FLEET_STEP_MS);
+        let last = (range.to_ms - 1).div_euclid(FLEET_STEP_MS);
+        for day in self.days.values() {
+            let mut read = || -> rusqlite::Result<()> {
+                let mut select = day.connection.prepare_cached(
+                    "SELECT step FROM fleet WHERE metric = ?1 AND step >= ?2 AND step <= ?3",
+                )?;
+                let mut rows = select.query([metric, first, last])?;
+                while let Some(row) = rows.next()? {
+                    each(row.get(0)?);
+                }
+                Ok(())
+            };
+            read().map_err(|source| sqlite::sqlite_error(&day.path, source))?;
+        }
+        Ok(())
+    }
+
+    /// No question may take longer, of however many parts it is.
+    pub fn hurry(&mut self, until: Instant) {
+        self.until = self.until.min(until);
     }
 
     /// Adds a metric over the fleet to steps; `besides` are hosts of others in ten seconds.
@@ -252,11 +325,6 @@ impl Shelf {
     }
 }
 
-/// A metric's series first: a minute has the rows of all metrics.
-const HOSTS: &str = "SELECT m.minute, m.series, m.count, m.sum, m.min, m.max, m.last, m.points,
-         s.host
-     FROM series s CROSS JOIN minutes m ON m.series = s.key AND m.minute = ?1
-     WHERE s.metric = ?2";
 const FLEET_STEPS: &str = "SELECT step, metric, hosts, sum, min, max, spread, hosts FROM fleet
      WHERE metric = ?1 AND step >= ?2 AND step <= ?3";
 const FLEET_HOURS: &str = "SELECT hour, metric, count, sum, min, max, spread, hosts FROM fleet
@@ -286,20 +354,54 @@ fn read_fleet(
     Ok(())
 }
 
+/// Brings a series' rows into the page cache, by several readers at once: each lies on a page of
+/// its own, and one reader alone would wait for the disk at every one.
+fn read_ahead(path: &Path, key: i64, minutes: RangeInclusive<i64>, until: Instant) {
+    let read = |from: usize| -> Result<(), StoreError> {
+        let wrong = |source| sqlite::sqlite_error(path, source);
+        let connection = sqlite::open_to_read(path)?;
+        let mut select = connection.prepare(sqlite::ROW).map_err(wrong)?;
+        for minute in minutes.clone().skip(from).step_by(READ_AHEAD_THREADS) {
+            if until < Instant::now() {
+                break;
+            }
+            select.exists([minute, key]).map_err(wrong)?;
+        }
+        Ok(())
+    };
+    let read = &read;
+    thread::scope(|scope| {
+        for from in 0..READ_AHEAD_THREADS {
+            let named = thread::Builder::new().name("history-ahead".to_owned());
+            // What is not read ahead is read in its turn, and so are faults told.
+            let _ = named.spawn_scoped(scope, move || read(from).ok());
+        }
+    });
+}
+
 impl Day {
-    fn open(path: PathBuf) -> Result<Day, StoreError> {
+    /// None: nothing was written yet.
+    fn open(path: PathBuf) -> Result<Option<Day>, StoreError> {
         let connection = sqlite::open_to_read(&path)?;
         let read = || {
             // One moment for everything that is read of this file.
             connection.execute_batch("BEGIN")?;
-            sqlite::read_state(&connection)
+            let version: i32 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+            if version == 0 {
+                return Ok(None);
+            }
+            sqlite::read_state(&connection).map(Some)
         };
         let state = read().map_err(|source| sqlite::sqlite_error(&path, source))?;
-        Ok(Day {
+        let Some(state) = state.filter(|state| state.until != i64::MIN) else {
+            return Ok(None);
+        };
+        Ok(Some(Day {
             path,
             connection,
             position: state.position,
             last: state.until,
-        })
+            flush: state.flush,
+        }))
     }
 }

@@ -29,6 +29,17 @@ impl Sketch {
         *self.bins.entry(bin(value)).or_default() += 1;
     }
 
+    /// One that was added; another is not there to be removed.
+    pub fn remove(&mut self, value: f64) {
+        let bin = bin(value);
+        if let Some(count) = self.bins.get_mut(&bin) {
+            *count -= 1;
+            if *count == 0 {
+                self.bins.remove(&bin);
+            }
+        }
+    }
+
     pub fn merge(&mut self, other: &Sketch) {
         for (&bin, count) in &other.bins {
             *self.bins.entry(bin).or_default() += count;
@@ -155,7 +166,9 @@ mod tests {
             prop_assert!((found - exact).abs() <= exact.abs() * 0.010_001 + TINY);
             let mut bytes = Vec::new();
             sketch.encode(&mut bytes);
-            prop_assert_eq!(Sketch::decode(&bytes), Ok(sketch));
+            prop_assert_eq!(Sketch::decode(&bytes), Ok(sketch.clone()));
+            values.iter().for_each(|&value| sketch.remove(value));
+            prop_assert_eq!(sketch, Sketch::default());
         }
 
         #[test]

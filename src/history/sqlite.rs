@@ -7,7 +7,7 @@
 
 mod day;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -18,6 +18,7 @@ use thiserror::Error;
 use day::Day;
 
 use super::block::Encoder;
+use super::fold::Fold;
 use super::journal::Position;
 use super::recent::Passed;
 use super::{Rollup, Row};
@@ -85,6 +86,8 @@ pub struct Store {
     days: BTreeMap<i64, Day>,
     flush: i64,
     encoder: Encoder,
+    /// None: as the files have it.
+    fold: Option<Fold>,
     /// Keeps others out of the directory.
     lock: Option<File>,
 }
@@ -99,6 +102,15 @@ pub struct Written {
     pub thinned: u64,
 }
 
+impl std::ops::AddAssign for Written {
+    fn add_assign(&mut self, more: Written) {
+        self.rows += more.rows;
+        self.samples += more.samples;
+        self.late += more.late;
+        self.thinned += more.thinned;
+    }
+}
+
 impl Store {
     /// Opens every day that is there.
     pub fn open(dir: &Path) -> Result<Store, StoreError> {
@@ -108,6 +120,7 @@ impl Store {
             days: BTreeMap::new(),
             flush: 0,
             encoder: Encoder::default(),
+            fold: None,
             lock: None,
         };
         // No number twice, also where the day that had it was removed: MySQL goes by them. Writes
@@ -135,8 +148,16 @@ impl Store {
     /// Writes what has passed, each day in one transaction. Called again after an error, it goes on
     /// where it failed.
     pub fn write(&mut self, passed: &Passed) -> Result<Written, StoreError> {
+        let mut fold = match self.fold.take() {
+            Some(fold) => fold,
+            None => self.load_fold()?,
+        };
+        let mut minutes: BTreeSet<i64> = passed.minutes.keys().copied().collect();
+        if let Some(&last) = minutes.last() {
+            minutes.extend(fold.before(last));
+        }
         let mut written = Written::default();
-        let mut at = passed.minutes.keys().copied().peekable();
+        let mut at = minutes.into_iter().peekable();
         while let Some(&first) = at.peek() {
             let day = first.div_euclid(MINUTES_A_DAY);
             let of_day =
@@ -150,11 +171,23 @@ impl Store {
             if let Some(day) = self.days.get_mut(&day)
                 && !day.state.has(passed)
             {
-                day.write(passed, &minutes, flush, &mut self.encoder, &mut written)?;
+                written += day.write(passed, &minutes, flush, &mut self.encoder, &mut fold)?;
                 self.flush = flush;
             }
         }
+        self.fold = Some(fold);
         Ok(written)
+    }
+
+    /// As the last write left it.
+    fn load_fold(&self) -> Result<Fold, StoreError> {
+        let until = self.days.values().map(|day| day.state.until).max();
+        let mut fold = until.map_or_else(Fold::default, Fold::after);
+        if let Some(day) = self.days.values().max_by_key(|day| day.state.flush) {
+            let read = day.read_held(&mut fold);
+            read.map_err(|source| sqlite_error(&day.path, source))?;
+        }
+        Ok(fold)
     }
 
     /// Days with their files, oldest first.

@@ -143,13 +143,14 @@ fn what_comes_late_joins_its_row() {
         stats(&step[0]),
         [62.0, 1_770.0 + 995.0, -5.0, 1_000.0, 59.0]
     );
-    let fleet = &rig.fleet(TODAY, 10_000, 6)[0];
+    let fleet = &rig.fleet(TODAY, 10_000, 6);
+    let counts: Vec<f64> = fleet.iter().map(|step| step.value(Func::Count)).collect();
     assert_eq!(
-        fleet.value(Func::Count),
-        3.0,
-        "what came late counts as further hosts"
+        counts,
+        [2.0, 1.0, 1.0, 1.0, 1.0, 1.0],
+        "`a` was counted before"
     );
-    assert_eq!(fleet.value(Func::Max), 9.0);
+    assert_eq!(fleet[0].value(Func::Max), 9.0);
 }
 
 /// The same write again, as after a crash between the store and the journal.
@@ -261,7 +262,7 @@ fn hours_remain_when_their_day_is_gone() {
     let fleet = rig.fleet(TODAY, 3_600_000, 3);
     assert!(fleet.iter().all(|step| step.value(Func::Max) >= 500.0));
     let hosts: Vec<f64> = fleet.iter().map(|step| step.value(Func::Count)).collect();
-    assert_eq!(hosts, [3.0, 2.0, 2.0], "what came late counts as another");
+    assert_eq!(hosts, [2.0, 2.0, 2.0]);
     assert!(
         rig.shelf(Range {
             from_ms: TODAY,
@@ -278,6 +279,42 @@ fn hours_remain_when_their_day_is_gone() {
     );
     hours.expire(day + 31).unwrap();
     assert!(rig.steps(TODAY, 3_600_000, 1)[0].value(Stat::Last).is_nan());
+}
+
+/// A host that sends each minute, and a node that is started again in between.
+#[test]
+fn what_stands_goes_through_a_restart_and_midnight() {
+    let mut rig = Rig::new("stores-held");
+    for minute in -5..5 {
+        let begin_ms = TODAY + minute * MINUTE_MS;
+        for second in 0..60 {
+            rig.add("a", begin_ms + second * 1_000, 1.0);
+        }
+        rig.add("slow", begin_ms + 7_000, 5.0);
+        rig.write();
+        rig.store = Store::open(&rig.dir).unwrap();
+        let (position, recent) = (rig.position, Recent::default());
+        (rig.recent, rig.position) = (recent, position);
+    }
+    let fleet = rig.fleet(TODAY - 5 * MINUTE_MS, 10_000, 60);
+    for (at, step) in fleet.iter().enumerate() {
+        let told = [Func::Count, Func::Sum, Func::Max].map(|func| step.value(func));
+        assert_eq!(told, [2.0, 6.0, 5.0], "{at}");
+    }
+    let range = Range {
+        from_ms: TODAY,
+        to_ms: TODAY + 5 * MINUTE_MS,
+    };
+    let shelf = rig.shelf(range);
+    let held = shelf.held(metric_key("cpu")).unwrap();
+    assert_eq!(
+        held.len(),
+        1,
+        "who is heard at once again is not written down"
+    );
+    assert_eq!(held[&series_key("slow", "cpu")].value, 5.0);
+    let unfolded = (minute_of(TODAY).0 + 5) * 6;
+    assert_eq!(shelf.first_unfolded(), Some(unfolded));
 }
 
 /// A point that moved from memory into the store while a question was read.

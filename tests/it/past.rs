@@ -23,9 +23,10 @@ fn send(node: &Node, steps: impl Iterator<Item = i64>) {
         for host in 1..=HOSTS {
             let (time, value) = (step * STEP_MS + 2_000, host * (step % 60));
             let comma = if text.len() == 1 { "" } else { "," };
-            let doc =
-                format!(r#"{{"host":"web-{host}","time":{time},"metrics":{{"cpu":{value}}}}}"#);
-            write!(text, "{comma}{doc}").unwrap();
+            let dc = if host % 2 == 1 { "fra" } else { "ber" };
+            let who = format!(r#""host":"web-{host}","tags":{{"dc":"{dc}"}}"#);
+            let what = format!(r#""time":{time},"metrics":{{"cpu":{value}}}"#);
+            write!(text, "{comma}{{{who},{what}}}").unwrap();
         }
     }
     text.push(']');
@@ -201,4 +202,158 @@ fn a_replay_shows_each_step_and_ends_in_the_present() {
     let mut live = nobody.live(Some("tidewall.v1"));
     live.say(&json!({"op": "replay", "from": from, "speed": 60}).to_string());
     assert_eq!(live.next_op("err")["message"], "this node keeps no history");
+}
+
+/// Of chosen hosts, for which a reload of the page had begun with nothing.
+#[test]
+fn lines_of_chosen_hosts_begin_with_the_time_before_a_restart() {
+    let scratch = Scratch::new("past-chosen");
+    let node = scratch.start();
+    eventually("the begin of a step", || {
+        (1_000..7_000).contains(&now_ms().rem_euclid(STEP_MS))
+    });
+    send(&node, 20..50);
+    drop(node);
+    let node = scratch.start();
+    let came = now_ms().div_euclid(STEP_MS);
+    send(&node, 5..8);
+    let was_sent = |step: i64| {
+        let back = came - step;
+        (20..50).contains(&back) || (5..8).contains(&back)
+    };
+    let mut live = node.live(Some("tidewall.v1"));
+    let exprs = ["max(cpu)", "count(cpu)"];
+    for view in [
+        json!({"kind": "lines", "exprs": exprs, "where": "dc=fra", "backfill_s": 600}),
+        json!({"kind": "lines", "exprs": exprs, "by": "dc", "backfill_s": 600}),
+    ] {
+        let id = if view["by"].is_null() { 1 } else { 2 };
+        live.say(&json!({"op": "sub", "id": id, "view": view}).to_string());
+        let told = backfill(&mut live);
+        let names = told.lines.iter().map(|l| (&*l.expr, l.group.as_deref()));
+        let expected: &[(&str, Option<&str>)] = match id {
+            1 => &[("max(cpu)", None), ("count(cpu)", None)],
+            _ => &[
+                ("max(cpu)", Some("fra")),
+                ("max(cpu)", Some("ber")),
+                ("count(cpu)", Some("fra")),
+                ("count(cpu)", Some("ber")),
+            ],
+        };
+        assert_eq!(names.collect::<Vec<_>>(), expected);
+        let mut checked = 0;
+        for at in 0..told.lines[0].values.len() {
+            let step = told.from_ms / STEP_MS - 1 + at as i64;
+            let values: Vec<f32> = told.lines.iter().map(|line| line.values[at]).collect();
+            let of = |host: i64| (host * (step % 60)) as f32;
+            if came <= step {
+                // What stands since the last of them.
+                continue;
+            }
+            checked += 1;
+            match id {
+                _ if !was_sent(step) => assert!(values.iter().all(|v| v.is_nan()), "{step}"),
+                1 => assert_eq!(values, [of(3), 2.0], "{step}"),
+                _ => assert_eq!(values, [of(3), of(2), 2.0, 1.0], "{step}"),
+            }
+        }
+        assert!(50 < checked, "{checked} steps");
+    }
+}
+
+/// A host that sends seldom was missing from most steps, and one that is gone must be.
+#[test]
+fn who_sends_seldom_counts_in_every_step_and_through_a_kill() {
+    let scratch = Scratch::new("past-seldom");
+    let mut node = scratch.start();
+    let begun = now_ms();
+    let post = |node: &Node, host: &str| {
+        let body = format!(r#"{{"host":"{host}","metrics":{{"cpu":1}}}}"#);
+        assert_eq!(node.connect().post(&body).unwrap().status, 201);
+    };
+    post(&node, "seldom");
+    for second in 0..34 {
+        if second == 17 {
+            eventually("the journal to have it", || {
+                let counted = node.get("/api/history?metric=cpu&stat=count").body;
+                counted.contains(".0]")
+            });
+            std::thread::sleep(std::time::Duration::from_millis(300));
+            node.signal("-KILL");
+            node.wait();
+            node = scratch.start();
+        }
+        post(&node, "often");
+        if second < 5 {
+            post(&node, "brief");
+        }
+        std::thread::sleep(std::time::Duration::from_secs(1));
+    }
+    let first = begun.div_euclid(STEP_MS) * STEP_MS;
+    let range = format!("from={first}&to={}&step={STEP_MS}", now_ms());
+    let answer = node.get(&format!("/api/history?metric=cpu&stat=count&{range}"));
+    let answer: Value = serde_json::from_str(&answer.body).unwrap();
+    let counts = answer["points"].as_array().unwrap().iter();
+    let counts: Vec<f64> = counts
+        .map(|point| point[1].as_f64().unwrap_or(0.0))
+        .collect();
+    assert!(4 <= counts.len(), "{counts:?}");
+    assert_eq!(counts[0], 3.0, "{counts:?}");
+    // `brief` stands ten seconds after its last, which is at most two steps further.
+    assert!(counts.iter().all(|&count| 2.0 <= count), "{counts:?}");
+    assert_eq!(counts.last(), Some(&2.0), "{counts:?}");
+}
+
+#[test]
+fn a_replay_shows_the_lines_of_each_step() {
+    let scratch = Scratch::new("replay-lines");
+    let node = scratch.start();
+    eventually("the begin of a step", || {
+        (1_000..7_000).contains(&now_ms().rem_euclid(STEP_MS))
+    });
+    send(&node, 0..40);
+    let mut live = node.live(Some("tidewall.v1"));
+    let exprs = ["max(cpu)", "count(cpu)"];
+    let (mut pictures, mut numbers) = (Vec::new(), Vec::new());
+    for (id, filter) in [(1, ""), (2, "dc=fra")] {
+        let view = json!({"kind": "lines", "exprs": exprs, "where": filter});
+        live.say(&json!({"op": "sub", "id": id, "view": view}).to_string());
+        let number = live.next_op("schema")["view"].as_u64().unwrap();
+        numbers.push(u32::try_from(number).unwrap());
+        pictures.push(Picture::new("lines", numbers[numbers.len() - 1]).unwrap());
+    }
+    let from = now_ms() - 120_000;
+    live.say(&json!({"op": "replay", "from": from, "speed": 60}).to_string());
+    live.next_op("replay");
+    let mut steps = [0, 0];
+    loop {
+        let message = live.next();
+        if message
+            .to_text()
+            .is_ok_and(|text| text.contains(r#""op":"live""#))
+        {
+            break;
+        }
+        let Message::Binary(bytes) = message else {
+            continue;
+        };
+        let frame = reader::parse(&bytes).unwrap();
+        let at = usize::from(frame.header.view == numbers[1]);
+        assert!(pictures[at].rewind(&frame), "{:?}", frame.header);
+        let Body::Lines { points, .. } = &pictures[at].body else {
+            panic!("not lines");
+        };
+        let step = (frame.header.time_ms as i64 / STEP_MS - 1) % 60;
+        let hosts = [HOSTS, 2][at];
+        assert_eq!(
+            *points,
+            [(HOSTS * step) as f32, hosts as f32],
+            "{at} at {step}"
+        );
+        steps[at] += 1;
+    }
+    assert!(
+        steps.iter().all(|steps| (6..=13).contains(steps)),
+        "{steps:?}"
+    );
 }

@@ -68,6 +68,23 @@ describe("the chart's feed", () => {
     ]);
   });
 
+  it("shows a replay alone, and asks for nothing meanwhile", () => {
+    const past = (timeMs: number): void => {
+      const picture = new LinesPicture();
+      picture.timeMs = timeMs;
+      picture.values.data = Float32Array.of(timeMs / 1_000, 2);
+      picture.values.length = 2;
+      feed.rewound(picture);
+    };
+    for (const timeMs of [10_000, 20_000, 40_000, 90_000]) past(timeMs);
+    const out: (number | null)[][] = [];
+    history.fill(out);
+    expect(out[0]).toEqual([10, 20, 40, 40.001, 90]);
+    past(30_000);
+    history.fill(out);
+    expect([out[0], out[1], asked]).toEqual([[30], [30], 0]);
+  });
+
   it("begins anew with another metric", () => {
     frame(1_000);
     feed = new LinesFeed(history, ["p50(mem)"], () => undefined);

@@ -8,6 +8,8 @@ import { History } from "./history";
 const REACH_INTERVALS = 3;
 /** Shorter gaps are finer than what the node remembers. */
 const GAP_MS_MIN = 10_000;
+/** Two steps of the node's history: one may be missed. */
+const STEPS_REACH_MS = 2 * 10_000;
 /** A node that keeps no history does not answer: it is not asked for each gap anew. */
 const PATIENCE_MS = 30_000;
 
@@ -40,6 +42,14 @@ export class LinesFeed {
     if (!missed || nowMs - this.#askedMs < PATIENCE_MS) return;
     this.asked(nowMs);
     this.#ask();
+  }
+
+  /** A step of the node's history: while that runs, the chart shows nothing else. */
+  rewound(picture: LinesPicture): void {
+    const newest = this.history.newestMs;
+    if (newest !== null && picture.timeMs < newest) this.history.clear();
+    const { data, length } = picture.values;
+    this.history.push(picture.timeMs, data.subarray(0, length), STEPS_REACH_MS);
   }
 
   told(backfill: Backfill): void {

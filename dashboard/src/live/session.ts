@@ -38,14 +38,14 @@ export interface SessionEvents {
   refused(why: string): void;
 }
 
-/** Where in the past the map and the ranking are. */
+/** Where in the past the map, the ranking and the lines are. */
 export interface Replaying {
   readonly timeMs: number;
   readonly speed: number;
 }
 
 /** Kinds that a replay shows the past of. */
-const REPLAYED: readonly Kind[] = ["map", "top"];
+const REPLAYED: readonly Kind[] = ["map", "top", "lines"];
 
 /** Invariant: at most one open view a kind; `#byView` holds exactly the views with a number. */
 export class Session {

@@ -131,7 +131,7 @@ interface Rewound {
   readonly expect: unknown;
 }
 
-describe("the past of maps and rankings", () => {
+describe("the past of maps, rankings and lines", () => {
   for (const vector of load<Rewound[]>("replay.json")) {
     it(`${vector.name}: ${vector.about}`, () => {
       const frame = parseFrame(bytes(vector.hex));

@@ -62,8 +62,8 @@ impl Replay {
 }
 
 impl Viewer {
-    /// Rewinds to a time: from now on frames of maps and rankings rest, and REPLAY frames are owed
-    /// for them. Another time, or speed, takes the place of the one before.
+    /// Rewinds to a time: from now on live frames of what is replayed rest, and REPLAY frames are
+    /// owed for it. Another time, or speed, takes the place of the one before.
     pub fn rewind(&self, from_ms: i64, speed: u32, now_ms: u64) -> Result<(), Refusal> {
         let state = &mut *self.state.borrow_mut();
         let before = state.replay.take();
@@ -172,7 +172,10 @@ impl Viewer {
 
 impl Subscription {
     pub(super) fn is_replayed(&self) -> bool {
-        matches!(self.watched.view.kind, Kind::Map { .. } | Kind::Top { .. })
+        match self.watched.view.kind {
+            Kind::Map { .. } | Kind::Top { .. } | Kind::Lines { .. } => true,
+            Kind::Host { .. } | Kind::Stats => false,
+        }
     }
 
     /// The colours of the past are those of the present, which a map has with its first frame.

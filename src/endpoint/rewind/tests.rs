@@ -251,6 +251,40 @@ fn rankings_have_their_greatest_and_their_filter() {
 }
 
 #[test]
+fn lines_are_those_of_the_step() {
+    let mut rig = Rig::rewound(20_000, 1);
+    for id in [1, 2] {
+        rig.hears(&json!({"op": "unsub", "id": id}));
+    }
+    let exprs = ["p50(cpu)", "max(cpu)"];
+    let view = json!({"kind": "lines", "exprs": exprs, "by": "dc", "where": "role=web"});
+    rig.hears(&json!({"op": "sub", "id": 3, "view": view}));
+    let host = json!({"kind": "host", "host": "web-1"});
+    rig.hears(&json!({"op": "sub", "id": 4, "view": host}));
+    // One for a view that is no more.
+    drop(rig.asked.try_recv());
+    rig.told();
+    rig.tick(10_000);
+    let asked = rig.asked.try_recv().unwrap();
+    let reader::Asked::Lines { question, reply } = asked else {
+        panic!("lines are asked for, a host is not replayed");
+    };
+    assert_eq!((question.steps(), question.is_of_all()), (1, false));
+    let line = |expr, value| PastLine {
+        expr,
+        group: Some("fra".into()),
+        values: vec![value],
+    };
+    reply.send(Some(vec![line(0, 1.5), line(1, 9.0)])).unwrap();
+    rig.poll();
+    let number = rig.viewer.watched(3).unwrap().number;
+    let told = rig.told();
+    let frame = told.iter().find(|told| told[1] == 4).unwrap();
+    assert_eq!(*frame, json!([number, 4, question.to_ms]));
+    assert!(rig.asked.try_recv().is_err());
+}
+
+#[test]
 fn live_ends_it_and_an_answer_on_its_way_is_for_nobody() {
     let mut rig = Rig::rewound(3_600_000, 10);
     let (_, reply) = rig.question().unwrap();

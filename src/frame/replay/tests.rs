@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::frame::reader::{self, Body, Outcome, Picture};
 use crate::frame::vectors::hex;
-use crate::frame::{Line, Map, State, Top, websocket};
+use crate::frame::{Host, Map, State, Top, websocket};
 use crate::limits::{HOSTS_MAX, REPLAYS_MAX};
 
 const VIEW: u32 = 7;
@@ -39,6 +39,15 @@ fn top() -> Content {
     })
 }
 
+fn lines() -> Content {
+    let line = |expr: &str, value| Line {
+        expr: expr.into(),
+        group: None,
+        value,
+    };
+    Content::Lines(vec![line("p50(cpu)", 23.5), line("max(cpu)", f64::NAN)])
+}
+
 fn expect(kind: &str, payload: &[u8]) -> Value {
     let frame = reader::parse(payload).unwrap();
     let mut picture = Picture::new(kind, VIEW).unwrap();
@@ -55,6 +64,11 @@ fn expect(kind: &str, payload: &[u8]) -> Value {
             states,
         } => (json!({"values": values, "states": states}), json!([lo, hi])),
         Body::Top { rows } => (json!({"rows": rows}), Value::Null),
+        Body::Lines { head, points } => {
+            let points: Vec<Value> = points.iter().map(|&point| json!(point)).collect();
+            let head: Value = serde_json::from_str(head).unwrap();
+            (json!({"head": head, "points": points}), Value::Null)
+        }
         _ => panic!("a kind that is not replayed"),
     };
     json!({"head": head, "body": body, "scale": also})
@@ -82,6 +96,7 @@ fn vectors_text() -> String {
             payload(&map(&[], &[])),
         ),
         ("top", "top", "three rows: padded", payload(&top())),
+        ("lines", "lines", "two lines, a gap", payload(&lines())),
         ("key", "map", "a KEY is none", edit(&some, |p| p[3] = 1)),
         ("ranking", "map", "a ranking is no map", payload(&top())),
     ];
@@ -117,10 +132,7 @@ fn it_has_no_place_in_the_sequence() {
     assert_eq!(picture.apply(&frame), Outcome::Ignored);
     let mut other = Picture::new("map", VIEW + 1).unwrap();
     assert!(!other.rewind(&frame));
-    assert_eq!(
-        encode(VIEW, 0, 0, &Content::Lines(Vec::<Line>::new())),
-        None
-    );
+    assert_eq!(encode(VIEW, 0, 0, &Content::Host(Host::default())), None);
 }
 
 /// What [`REPLAYS_MAX`] says that all of them hold.

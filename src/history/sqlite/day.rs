@@ -7,6 +7,7 @@ use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
 use super::{PRAGMAS, ROW, SCHEMA, State, StoreError, Written, read_row, read_state, sqlite_error};
 use crate::history::block::{self, Encoder, Point};
+use crate::history::fold::{Change, Fold};
 use crate::history::recent::{self, Passed};
 use crate::history::sketch::Sketch;
 use crate::history::{self, FleetRow, Rollup, Row, SeriesName};
@@ -60,8 +61,8 @@ impl Day {
         minutes: &[i64],
         flush: i64,
         encoder: &mut Encoder,
-        written: &mut Written,
-    ) -> Result<(), StoreError> {
+        fold: &mut Fold,
+    ) -> Result<Written, StoreError> {
         let keeps_points = self.has_points();
         let path = &self.path;
         let wrong = |source| sqlite_error(path, source);
@@ -69,8 +70,9 @@ impl Day {
         let mut done = Written::default();
         let mut state = self.state;
         let (mut series, mut metrics) = (Vec::new(), Vec::new());
+        let mut lacking: HashSet<i64> = HashSet::new();
         for &minute in minutes {
-            let rows = passed.rows(minute, encoder);
+            let rows = passed.rows(minute, encoder, fold);
             let is_late = minute <= self.state.until;
             done.thinned += rows.thinned;
             let mut write = Writes::new(&transaction, flush, keeps_points).map_err(wrong)?;
@@ -79,9 +81,10 @@ impl Day {
                 done.late += if is_late { row.rollup.count } else { 0 };
                 write.row(row, is_late, encoder).map_err(wrong)?;
             }
-            for row in &rows.fleet {
-                write.fleet(row, is_late).map_err(wrong)?;
+            for change in &rows.fleet {
+                write.fleet(change, is_late).map_err(wrong)?;
             }
+            lacking.extend(rows.fleet.iter().map(|change| change.row.metric));
             done.rows += rows.rows.len() as u64;
             state.rows += if is_late { 0 } else { rows.rows.len() as u64 };
             series.extend(rows.rows.iter().map(|row| row.series));
@@ -94,18 +97,18 @@ impl Day {
             .into_iter()
             .filter(|k| !self.known.contains(k))
             .collect();
-        if !sought.is_empty() {
-            for name in passed
-                .names
-                .iter()
-                .filter(|name| sought.contains(&name.key))
-            {
+        lacking.retain(|metric| !self.metrics.contains(metric));
+        if !sought.is_empty() || !lacking.is_empty() {
+            // A metric of which there is nothing yet but what stands since the day before.
+            let is_lacking = |name: &SeriesName| {
+                sought.contains(&name.key) || lacking.contains(&name.metric_key)
+            };
+            for name in passed.names.iter().filter(|name| is_lacking(name)) {
                 insert_name(&transaction, name).map_err(wrong)?;
-                if !self.metrics.contains(&name.metric_key) {
-                    metrics.push(name.metric_key);
-                }
+                metrics.push(name.metric_key);
             }
         }
+        write_held(&transaction, fold).map_err(wrong)?;
         state.position = passed.position;
         state.until = state.until.max(passed.until);
         state.flush = flush;
@@ -115,10 +118,17 @@ impl Day {
         self.state = state;
         self.known.extend(sought);
         self.metrics.extend(metrics);
-        written.rows += done.rows;
-        written.samples += done.samples;
-        written.late += done.late;
-        written.thinned += done.thinned;
+        Ok(done)
+    }
+
+    /// What a fold left here.
+    pub(super) fn read_held(&self, fold: &mut Fold) -> rusqlite::Result<()> {
+        self.connection.execute_batch(HELD)?;
+        let mut held = self.connection.prepare("SELECT metric, series FROM held")?;
+        let mut rows = held.query([])?;
+        while let Some(row) = rows.next()? {
+            fold.take_back(row.get(0)?, row.get_ref(1)?.as_blob().unwrap_or_default());
+        }
         Ok(())
     }
 
@@ -232,9 +242,9 @@ impl<'t> Writes<'t> {
         merged
     }
 
-    /// What came late counts as further hosts.
-    fn fleet(&mut self, row: &FleetRow, is_late: bool) -> rusqlite::Result<()> {
-        let mut row = row.clone();
+    /// A change joins what is there, in which it was counted otherwise.
+    fn fleet(&mut self, change: &Change, is_late: bool) -> rusqlite::Result<()> {
+        let mut row = change.row.clone();
         if is_late {
             let before = self.select_fleet.query_row([row.metric, row.step], |r| {
                 Ok((
@@ -246,12 +256,14 @@ impl<'t> Writes<'t> {
                 ))
             });
             if let Some((hosts, sum, min, max, spread)) = before.optional()? {
-                row.hosts += hosts;
-                row.sum = history::add(row.sum, sum);
+                row.hosts += hosts.saturating_sub(change.gone.len() as u64);
+                let gone = change.gone.iter().fold(sum, |sum, gone| sum - gone);
+                row.sum = history::add(row.sum, gone);
                 row.min = row.min.min(min);
                 row.max = row.max.max(max);
                 let mut sketch = Sketch::decode(&row.spread).unwrap_or_default();
                 sketch.merge(&Sketch::decode(&spread).unwrap_or_default());
+                change.gone.iter().for_each(|&gone| sketch.remove(gone));
                 row.spread.clear();
                 sketch.encode(&mut row.spread);
             }
@@ -269,6 +281,20 @@ impl<'t> Writes<'t> {
             .execute(params![metric, step, hosts as i64, sum, min, max, spread])?;
         Ok(())
     }
+}
+
+/// A table of the file that was written last, for the next start and for the reader.
+const HELD: &str =
+    "CREATE TABLE IF NOT EXISTS held (metric INTEGER PRIMARY KEY, series BLOB NOT NULL)";
+
+fn write_held(transaction: &Transaction<'_>, fold: &Fold) -> rusqlite::Result<()> {
+    transaction.execute_batch(HELD)?;
+    transaction.execute("DELETE FROM held", [])?;
+    let mut insert = transaction.prepare("INSERT INTO held (metric, series) VALUES (?1, ?2)")?;
+    for (metric, bytes) in fold.slow().filter(|(_, bytes)| !bytes.is_empty()) {
+        insert.execute(params![metric, bytes])?;
+    }
+    Ok(())
 }
 
 fn insert_name(transaction: &Transaction<'_>, name: &SeriesName) -> rusqlite::Result<()> {

@@ -21,6 +21,7 @@ const IMPORTS: &[(&str, &str)] = &[
     ("percent", ""),
     ("rng", ""),
     ("backoff", "limits rng"),
+    ("rhythm", "limits"),
     ("sample", ""),
     // `shim` is what stands in for the standard library under loom.
     ("ring", "sample shim"),
@@ -28,11 +29,12 @@ const IMPORTS: &[(&str, &str)] = &[
     ("decode", "limits"),
     ("catalog", "sample limits"),
     ("frame", "percent sample limits"),
+    ("stats", "frame limits sample"),
     ("observe", "reject limits clock"),
     // Below the aggregator, which feeds it through a ring.
     (
         "history",
-        "backoff calendar catalog clock frame limits observe ring rng sample",
+        "backoff calendar catalog clock frame limits observe rhythm ring rng sample stats",
     ),
     // Below the aggregator too: a peer's samples come by a ring, as one more core's.
     (
@@ -45,7 +47,7 @@ const IMPORTS: &[(&str, &str)] = &[
     ("broadcast", "frame observe reject limits clock"),
     (
         "aggregator",
-        "broadcast catalog clock cluster frame history limits observe ring sample",
+        "broadcast catalog clock cluster frame history limits observe rhythm ring sample stats",
     ),
     (
         "endpoint",

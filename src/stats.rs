@@ -1,10 +1,14 @@
-//! Percentiles, extremes and top rows of a bag of values.
+//! Percentiles, extremes and top rows of a bag of values, and whose values go into which bag.
 //!
 //! Values travel as [`Key`]s: u64 that order as their floats do, so that selection compares plain
 //! integers. A percentile is by nearest rank: the p-th is the smallest value with at least p % of
 //! the values at or below it. It is always one of the values, never between two.
 
+use foldhash::fast::RandomState;
+use hashbrown::HashMap;
+
 use crate::frame::view::Func;
+use crate::limits::LINES_MAX;
 use crate::sample::Slot;
 
 /// A float whose order is that of u64; -0 sorts before 0.
@@ -162,6 +166,43 @@ impl TopRows {
     fn room(n: usize) -> usize {
         (2 * n).max(32)
     }
+}
+
+/// The group of a host that is in none.
+pub const NO_GROUP: u16 = u16::MAX;
+
+/// Groups hosts, None for one that does not count, by the value of one of their tags: for each an
+/// index into the names, or [`NO_GROUP`]. Biggest group first, ties by name; at most [`LINES_MAX`].
+pub fn group<'a>(
+    by: &str,
+    hosts: impl Iterator<Item = Option<&'a [(String, String)]>> + Clone,
+) -> (Vec<u16>, Vec<String>) {
+    let value = |tags: Option<&'a [(String, String)]>| {
+        let tag = tags?.iter().find(|(key, _)| key == by);
+        tag.map(|(_, value)| value.as_str())
+    };
+    let mut sizes: HashMap<&str, (u32, u16), RandomState> = HashMap::default();
+    for name in hosts.clone().filter_map(value) {
+        sizes.entry(name).or_insert((0, NO_GROUP)).0 += 1;
+    }
+    let mut names: Vec<(&str, u32)> = sizes
+        .iter()
+        .map(|(name, (size, _))| (*name, *size))
+        .collect();
+    names.sort_unstable_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(b.0)));
+    names.truncate(LINES_MAX);
+    for ((name, _), id) in names.iter().zip(0..) {
+        if let Some(entry) = sizes.get_mut(name) {
+            entry.1 = id;
+        }
+    }
+    let of = hosts.map(|tags| {
+        let entry = value(tags).and_then(|name| sizes.get(name));
+        entry.map_or(NO_GROUP, |entry| entry.1)
+    });
+    let of = of.collect();
+    let names = names.into_iter().map(|(name, _)| name.to_owned());
+    (of, names.collect())
 }
 
 /// The ends of a map's scale, PROTOCOL.md 2.3. `range` is of all values ever seen.
