@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
-"""cluster.py [latency|faults|cost|agreement]...: nodes joined through a Redis of this run's own.
+"""cluster.py [latency|faults|failover|cost|agreement]...: nodes joined through a Redis of this run's own.
 
 latency    POST on one node to a frame on another, 300 times at random moments, tick 100 ms
 faults     how soon others say that somebody is missing, and how soon after its return all is whole
+failover   the same when Redis dies and its replica takes over, which the nodes' URL names second
 cost       CPU and bytes of 100,000 values a second, on the node that has them and on one that hears
 agreement  9,999 servers on three nodes: whether all show the same to the last value
 
+RUNS is how often each fault is made (10), OUTAGE how many seconds it lasts at least (4).
 BIN is the program; FLEET, if given, another build of it for the load. Standard library only.
 """
 import base64
@@ -25,6 +27,7 @@ import urllib.parse
 BIN = os.environ.get("BIN", "target/release/tidewall")
 FLEET = os.environ.get("FLEET", BIN)
 RUNS = int(os.environ.get("RUNS", "10"))
+OUTAGE = float(os.environ.get("OUTAGE", "4"))
 METRICS = ["cpu", "mem", "net.rx"]
 HOSTS = 10
 
@@ -63,13 +66,14 @@ def end_all():
 
 
 class Redis:
-    def __init__(self):
+    def __init__(self, primary=None):
         self.port = free_port()
         self.folder = tempfile.TemporaryDirectory()
+        self.more = ["--replicaof", "127.0.0.1", str(primary.port)] if primary else []
         self.start()
 
     def start(self):
-        command = ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1"]
+        command = ["redis-server", *self.more, "--port", str(self.port), "--bind", "127.0.0.1"]
         command += ["--save", "", "--appendonly", "no", "--dir", self.folder.name]
         self.process = spawn(command, stdout=subprocess.DEVNULL)
         until("Redis", self.answers)
@@ -81,6 +85,11 @@ class Redis:
                 return link.recv(16).startswith(b"+PONG")
         except OSError:
             return False
+
+    def say(self, words):
+        with socket.create_connection(("127.0.0.1", self.port), 1) as link:
+            link.sendall(words.encode() + b"\r\n")
+            return link.recv(1024)
 
     def kill(self):
         self.process.kill()
@@ -122,14 +131,15 @@ class Proxy:
 
 
 class Node:
-    def __init__(self, name, redis_port, cores=1):
+    def __init__(self, name, redis_port, cores=1, others=""):
         self.name, self.redis_port, self.cores = name, redis_port, cores
+        self.others = others
         self.start()
 
     def start(self):
         command = [BIN, "serve", "--listen", "127.0.0.1:0", "--cores", str(self.cores), "--no-pin"]
         command += ["--history", "none", "--node", self.name]
-        command += ["--redis", f"redis://127.0.0.1:{self.redis_port}"]
+        command += ["--redis", f"redis://127.0.0.1:{self.redis_port}{self.others}"]
         self.process = spawn(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
         line = self.process.stdout.readline().decode().strip()
         self.url = line.removeprefix("listening on ").rstrip("/")
@@ -273,7 +283,7 @@ def latency():
 
 
 def fault(name, nodes, begin, come_back, missing, seers):
-    """One outage of five seconds or so; how long until each seer was told, until all is whole."""
+    """One outage; how long until each seer was told, until all is whole."""
     traffic = [Traffic(node) for node in nodes]
     time.sleep(1 + random.random())
     begun = time.monotonic()
@@ -290,7 +300,7 @@ def fault(name, nodes, begin, come_back, missing, seers):
                 marked[seer] = now
         return len(told) == len(marked) == len(seers)
     until(f"{name} to be told", look, step=0.002)
-    time.sleep(max(0, 4 - (time.monotonic() - begun)))
+    time.sleep(max(0, OUTAGE - (time.monotonic() - begun)))
     for one in traffic:
         one.stop()
     back = time.monotonic()
@@ -318,7 +328,7 @@ def faults():
     every = ["a", "b", "c"]
     cases = {
         "Redis killed, started empty": (redis.kill, redis.start, every, nodes),
-        "Redis stopped for 4 s": (lambda: redis.signal(signal.SIGSTOP),
+        f"Redis stopped for {OUTAGE:.0f} s": (lambda: redis.signal(signal.SIGSTOP),
                                   lambda: redis.signal(signal.SIGCONT), every, nodes),
         "a node killed and started": (c.end, c.start, ["c"], [a, b]),
         "a node cut off": (lambda: cut(True), lambda: cut(False), ["c"], [a, b]),
@@ -328,12 +338,31 @@ def faults():
         for _ in range(RUNS):
             whole(nodes)
             took.append(fault(name, nodes, begin, come_back, missing, seers))
-        told, marked, back, slowest = (max(column) for column in zip(*took))
-        print(f"{name}, worst of {RUNS}: partial after {told:.2f} s, hosts marked after "
-              f"{marked:.2f} s, whole {back:.2f} s after its return, slowest POST "
-              f"{slowest * 1000:.0f} ms", flush=True)
-        print("  whole after, each: " + " ".join(f"{run[2]:.2f}" for run in took))
+        tell(name, took)
     end_all()
+
+
+def tell(name, took):
+    told, marked, back, slowest = (max(column) for column in zip(*took))
+    print(f"{name}, worst of {len(took)}: partial after {told:.2f} s, hosts marked after "
+          f"{marked:.2f} s, whole {back:.2f} s after its return, slowest POST "
+          f"{slowest * 1000:.0f} ms")
+    print("  whole after, each: " + " ".join(f"{run[2]:.2f}" for run in took), flush=True)
+
+
+def failover():
+    took = []
+    for _ in range(RUNS):
+        primary = Redis()
+        replica = Redis(primary)
+        until("the replica", lambda: b"master_link_status:up" in replica.say("INFO replication"))
+        others = f",127.0.0.1:{replica.port}"
+        nodes = [Node(name, primary.port, others=others) for name in "ab"]
+        whole(nodes)
+        took.append(fault("a failover", nodes, primary.kill,
+                          lambda: replica.say("REPLICAOF NO ONE"), ["a", "b"], nodes))
+        end_all()
+    tell(f"Redis killed, its replica made primary {OUTAGE:.0f} s later", took)
 
 
 def fleet(node, *flags):
@@ -403,8 +432,9 @@ def agreement():
 
 
 try:
-    for part in sys.argv[1:] or ["latency", "faults", "cost", "agreement"]:
+    for part in sys.argv[1:] or ["latency", "faults", "failover", "cost", "agreement"]:
         print(f"== {part}, load {os.getloadavg()[0]:.1f} before", flush=True)
-        {"latency": latency, "faults": faults, "cost": cost, "agreement": agreement}[part]()
+        {"latency": latency, "faults": faults, "failover": failover, "cost": cost,
+         "agreement": agreement}[part]()
 finally:
     end_all()
