@@ -257,19 +257,28 @@ fn messages_with_the_key_are_of_now_and_of_nodes_that_are_there() {
         || target.say(&misplaced),
         both(&[("malformed", 1)]),
     );
-    // Each takes its one peer and so many more.
-    let crowd = || {
+    let [a, b] = &target.nodes;
+    let crowd = |kind: Kind, body: &Body| {
         for at in 0..PEERS_MAX + 2 {
-            target.say(&empty(&SECRET, &format!("x{at}"), 0));
-        }
-        // Who left makes room for others.
-        for at in 0..PEERS_MAX - 1 {
-            let name = format!("x{at}");
-            target.say(&sealed(&SECRET, &name, Kind::Bye, &Body::Bye, 2, 0));
+            let name = format!("{kind:?}-{at}");
+            target.say(&sealed(&SECRET, &name, kind, body, 1, 0));
         }
     };
-    target.check("a crowd", crowd, both(&[("crowd", 3)]));
-    target.await_peace();
+    // Those who left make room for others.
+    target.check(
+        "a crowd that left",
+        || crowd(Kind::Bye, &Body::Bye),
+        both(&[]),
+    );
+    // Each takes its one peer and so many more, and misses them then.
+    let refused = |node: &Node| counts(node)["crowd"];
+    crowd(Kind::Delta, &Body::Delta(Content::default()));
+    for (node, peer) in [(a, "b"), (b, "a")] {
+        eventually("a crowd", || refused(node) == 3);
+        assert_eq!(standing(node, peer), "reachable");
+        eventually("a node that misses them", || is_partial(node));
+    }
+    await_agreement(&[a, b], &target.cells);
 }
 
 #[test]
