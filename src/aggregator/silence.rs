@@ -116,6 +116,15 @@ impl Silence {
         }
     }
 
+    /// A peer was started anew: this node tells of the peer's hosts as if it had heard them itself,
+    /// until somebody does.
+    pub fn vouch_for(&mut self, peer: Peer) {
+        let of_peer = |pulse: &&mut Pulse| pulse.owner == peer && pulse.is_heard;
+        for pulse in self.pulses.iter_mut().filter(of_peer) {
+            pulse.here = (pulse.last_ms as u32).max(1);
+        }
+    }
+
     /// What a peer's hosts do cannot be known, or can again.
     pub fn reach(&mut self, peer: Peer, is_reachable: bool) {
         let at = usize::from(peer);

@@ -236,6 +236,10 @@ impl Member {
             match wish {
                 Wish::Want(node) => self.say(Kind::Want, &Body::Want { node }, now),
                 Wish::Load(node) => self.acts.push_back(Act::Load(node)),
+                Wish::Vouch => {
+                    self.publisher.fall_behind();
+                    self.is_wanted = true;
+                }
                 Wish::Store => {
                     self.is_wanted = true;
                     self.eager_until_ms = now.mono_ms + millis(CLUSTER_EAGER);
@@ -246,11 +250,11 @@ impl Member {
 
     /// Nodes that Redis knows and nobody hears: what they left says what this node cannot see.
     fn look_for_the_dead(&mut self, now: Now) {
-        if self
-            .seen
-            .as_ref()
-            .is_some_and(|(since_ms, _)| millis(NODES_WAIT) <= now.mono_ms - since_ms)
-        {
+        let is_due = self.seen.as_ref().is_some_and(|(since_ms, seen)| {
+            let is_late = millis(NODES_WAIT) <= now.mono_ms - since_ms;
+            is_late || self.peers.have_spoken(*since_ms, seen)
+        });
+        if is_due {
             let (linked_ms, seen) = self.seen.take().unwrap_or_default();
             let unheard = seen
                 .into_iter()

@@ -32,6 +32,8 @@ pub enum Wish {
     Load(String),
     /// Somebody lacks this node's own.
     Store,
+    /// A peer was started anew, and has to be told what this node knows of its hosts.
+    Vouch,
 }
 
 pub struct Peers {
@@ -107,6 +109,17 @@ impl Peers {
     /// When this node last heard itself: what says that its subscription lives.
     pub fn echo_ms(&self) -> u64 {
         self.echo_ms
+    }
+
+    /// Whether all who may be there, by what Redis says and by what was before, were heard since.
+    pub fn have_spoken(&self, since_ms: u64, seen: &[String]) -> bool {
+        let known = self.by_name.values().filter(|peer| !peer.has_left);
+        let (mut others, mut spoke) = (0, 0);
+        for peer in known {
+            others += 1;
+            spoke += usize::from(since_ms <= peer.heard_ms);
+        }
+        0 < others && others == spoke && seen.iter().all(|node| self.has_heard(node, since_ms))
     }
 
     pub fn has_heard(&self, node: &str, since_ms: u64) -> bool {
@@ -201,7 +214,11 @@ impl Peers {
         }
         if head.epoch != peer.epoch {
             peer.restart(head.epoch);
+            let record = Record::Restart { peer: peer.number };
+            self.records.push_back(record.pack());
+            self.wishes.push(Wish::Vouch);
         }
+        let peer = self.peer(&head)?;
         if ignores_gaps && let Sync::Whole { seq } = &mut peer.sync {
             *seq = head.seq.saturating_sub(1);
         }
@@ -316,6 +333,9 @@ impl Peers {
         }
         if head.epoch > peer.epoch {
             peer.restart(head.epoch);
+            let record = Record::Restart { peer: peer.number };
+            self.records.push_back(record.pack());
+            self.wishes.push(Wish::Vouch);
         }
         self.enter(&head, &picture, now)?;
         self.settle(node);

@@ -132,6 +132,11 @@ impl Publisher {
         self.is_behind = true;
     }
 
+    /// The aggregator will tell of hosts that never came this way.
+    pub fn fall_behind(&mut self) {
+        self.is_behind = true;
+    }
+
     pub fn has_more(&self) -> bool {
         self.has_cells() || !self.changed_rows.is_empty()
     }

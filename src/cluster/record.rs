@@ -41,6 +41,10 @@ pub enum Record {
         peer: Peer,
         reach: Reach,
     },
+    /// It was started anew: what was heard of its hosts before, it may not know itself.
+    Restart {
+        peer: Peer,
+    },
 }
 
 const CELL: u8 = 0;
@@ -48,6 +52,7 @@ const ARRIVAL: u8 = 1;
 const PULSE: u8 = 2;
 const REACHABLE: u8 = 3;
 const UNREACHABLE: u8 = 4;
+const RESTART: u8 = 5;
 
 impl Record {
     pub fn pack(self) -> Sample {
@@ -83,6 +88,7 @@ impl Record {
                 };
                 sample(kind, peer, 0, 0, 0.0, 0)
             }
+            Record::Restart { peer } => sample(RESTART, peer, 0, 0, 0.0, 0),
         }
     }
 
@@ -104,6 +110,7 @@ impl Record {
                     Reach::Unreachable
                 },
             },
+            RESTART => Record::Restart { peer },
             _ => Record::Cell {
                 peer,
                 slot,
@@ -143,6 +150,7 @@ mod tests {
             pulse,
             reach(Reach::Reachable),
             reach(Reach::Unreachable),
+            Record::Restart { peer: 64 },
         ];
         for record in records {
             assert_eq!(Record::unpack(&record.pack()), record);

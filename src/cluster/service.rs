@@ -326,6 +326,8 @@ impl Service {
                 return Ok(End::Stopped);
             }
             let before_ms = self.clock.mono_ms();
+            // Before an export is asked for: what peers said counts in it.
+            self.hand_on();
             self.act(link).await?;
             self.hand_on();
             // What came meanwhile, the node's own words too, is not read yet.

@@ -75,6 +75,10 @@ struct World {
     /// Of a hundred messages: how many go wrong, in each of the ways.
     mischief: usize,
     ignores_gaps: bool,
+    /// Nodes that died, and links that broke.
+    losses: usize,
+    /// No message went wrong.
+    was_kind: bool,
 }
 
 impl Node {
@@ -83,6 +87,11 @@ impl Node {
             mono_ms: HEAD_START_MS + now_ms - self.born_ms,
             wall_ms: WALL_MS + now_ms as i64 + self.skew_ms,
         }
+    }
+
+    fn hand_on(&mut self, now: Now) {
+        let records: Vec<Sample> = self.member.records().drain(..).collect();
+        self.fleet.fold_peers(&records, now);
     }
 
     /// Every value it shows.
@@ -133,8 +142,11 @@ impl World {
             is_redis_up: true,
             mischief: [0, 2, 10, 30][rng.below(4)],
             ignores_gaps,
+            losses: 0,
+            was_kind: false,
             rng,
         };
+        world.was_kind = world.mischief == 0;
         for node in 0..nodes {
             world.start(node);
         }
@@ -195,10 +207,14 @@ impl World {
     fn upset(&mut self) {
         let at = self.rng.below(self.nodes.len());
         match self.rng.below(200) {
-            0 => self.nodes[at] = None,
+            0 => {
+                self.nodes[at] = None;
+                self.lose_one();
+            }
             17 => self.stop(at),
             1 => {
                 self.is_redis_up = false;
+                self.lose_one();
                 self.letters.clear();
             }
             2 => self.keyframes.clear(),
@@ -212,6 +228,7 @@ impl World {
                 if let Some(node) = &mut self.nodes[at] {
                     node.is_linked = false;
                     node.member.unlink();
+                    self.lose_one();
                 }
                 self.letters.retain(|letter| letter.to != at);
             }
@@ -219,11 +236,17 @@ impl World {
         }
     }
 
+    /// Whoever goes before others know its clock was never heard: as good as two.
+    fn lose_one(&mut self) {
+        self.losses += if self.now_ms < 1_000 { 2 } else { 1 };
+    }
+
     /// An ordered stop: what is left is said, and that it stops.
     fn stop(&mut self, at: usize) {
         let Some(mut node) = self.nodes[at].take() else {
             return;
         };
+        self.lose_one();
         let now = node.now(self.now_ms);
         if node.is_linked {
             node.member.leave(now);
@@ -322,6 +345,7 @@ impl World {
             }
         }
         node.member.turn(now);
+        node.hand_on(now);
         while let Some(act) = node.member.act() {
             self.act(node, act, now);
         }
@@ -333,8 +357,7 @@ impl World {
         while let Some(act) = node.member.act() {
             self.act(node, act, now);
         }
-        let records: Vec<Sample> = node.member.records().drain(..).collect();
-        node.fleet.fold_peers(&records, now);
+        node.hand_on(now);
         if self.now_ms.is_multiple_of(100) {
             node.fleet.tick(now, false);
         }
@@ -422,6 +445,15 @@ impl World {
         let mut shown = Vec::new();
         for node in self.nodes.iter_mut().flatten() {
             shown.push((node.name.clone(), node.cells(self.now_ms, self.hosts)?));
+        }
+        // Where two things went wrong at once, a dead node's last words may be known to some.
+        let is_one = self.losses <= 1 && self.was_kind;
+        for (name, cells) in shown[1..].iter().filter(|_| is_one) {
+            let (first, all) = &shown[0];
+            let is_equal = cells == all;
+            ensure(is_equal, || {
+                format!("{first} has {all:?}, {name} {cells:?}")
+            })?;
         }
         for (series, (count, home, born_ms)) in &self.sent {
             let lived_on = |node: &Node| node.born_ms == *born_ms;

@@ -285,7 +285,9 @@ fn a_new_start_forgets_the_numbers_of_the_old_one() {
     for ms in 100..104 {
         b.hear(&a.delta(ms), ms);
     }
+    assert_eq!(b.peers.wishes(), [Wish::Vouch]);
     let [
+        Record::Restart { peer: 1 },
         Record::Cell {
             slot,
             column,

@@ -97,7 +97,7 @@ pub const CLUSTER_OFFSET_MESSAGES_MIN: u32 = 4;
 /// For so long after a peer came or missed something, a node says something each turn.
 pub const CLUSTER_EAGER: Duration = Duration::from_secs(1);
 /// A node comes back to Redis after a random time up to this, the first time at once.
-pub const CLUSTER_RETRY_MAX: Duration = Duration::from_millis(500);
+pub const CLUSTER_RETRY_MAX: Duration = Duration::from_millis(250);
 /// A node that does not hear its own messages for so long is not subscribed any more.
 pub const CLUSTER_ECHO_TIMEOUT: Duration = Duration::from_secs(1);
 

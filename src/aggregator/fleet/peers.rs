@@ -71,6 +71,7 @@ impl Fleet {
                 let is_reachable = reach == Reach::Reachable;
                 self.live.silence.reach(peer, is_reachable);
             }
+            Record::Restart { peer } => self.live.silence.vouch_for(peer),
         }
     }
 }
