@@ -91,8 +91,6 @@ for name in "$@"; do
       } ;;
     haproxy)
       has haproxy || packages haproxy ;;
-    openssl)
-      has openssl || packages openssl ;;
     cargo-deny)
       has cargo-deny || cargo_tool cargo-deny "$cargo_deny" ;;
     cargo-fuzz)
