@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use serde_json::Value;
 
-use crate::support::{Node, eventually};
+use crate::support::{Live, Node, eventually};
 
 const CLIENTS: u64 = 64;
 
@@ -71,13 +71,16 @@ fn a_stop_mid_flight_loses_and_doubles_nothing() {
     let mut node = Node::start(&["--log", "info", "--log-json"]);
     let (stop, count) = (AtomicBool::new(false), Count::default());
     let mut live = node.live(None);
-    std::thread::scope(|scope| {
+    // It reads all the while: a viewer that does not is sent away in half a minute.
+    let last = std::thread::scope(|scope| {
         for number in 0..CLIENTS {
             let (node, stop, count) = (&node, &stop, &count);
             scope.spawn(move || client(node, number, stop, count));
         }
+        let watching = scope.spawn(|| last_text(&mut live));
         eventually("traffic", || 1_000_000 < count.acknowledged.load(Relaxed));
         node.signal("-TERM");
+        watching.join().unwrap()
     });
     assert_eq!(node.wait().code(), Some(0));
     let books = node.last_words();
@@ -94,18 +97,21 @@ fn a_stop_mid_flight_loses_and_doubles_nothing() {
     let acknowledged = count.acknowledged.load(Relaxed);
     assert_eq!(find("accepted"), acknowledged, "{books}");
     assert_eq!(find("aggregated"), acknowledged, "{books}");
-    // Viewers see the end: whole frames to the last, then a close that says come back.
+    assert_eq!(last["op"], "bye", "{last}");
+}
+
+/// Viewers see the end: whole frames to the last, then a close that says come back.
+fn last_text(live: &mut Live) -> Value {
     let mut last = Value::Null;
     loop {
         match live.socket.read() {
             Ok(tungstenite::Message::Text(text)) => last = serde_json::from_str(&text).unwrap(),
             Ok(tungstenite::Message::Close(frame)) => {
                 assert_eq!(u16::from(frame.unwrap().code), 1012);
-                break;
+                return last;
             }
             Ok(_) => {}
             Err(error) => panic!("no close frame: {error}"),
         }
     }
-    assert_eq!(last["op"], "bye", "{last}");
 }
