@@ -216,6 +216,8 @@ impl Fleet {
             tags: (0..self.names.len())
                 .map(|at| (self.name(at), self.name(at + 1)))
                 .collect(),
+            node: first.map(|_| self.name(2)),
+            cause: first.map(|_| self.name(3)),
             metrics: self.few().map(metric).collect(),
         })
     }
