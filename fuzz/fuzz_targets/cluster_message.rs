@@ -224,14 +224,14 @@ impl Made {
                     assert!(slot as usize <= HOSTS_MAX && 0 < self.owed);
                     self.owed -= 1;
                 }
-                Record::Reach { peer, .. } => {
+                Record::Reach { peer, .. } | Record::Restart { peer } => {
                     assert!((1..=PEERS_MAX).contains(&usize::from(peer)));
                     reaches += 1;
                 }
             }
         }
-        assert!(reaches <= 2 * PEERS_MAX);
-        assert!(self.peers.wishes().len() <= 2 * PEERS_MAX + 2);
+        assert!(reaches <= 2 * PEERS_MAX + 2);
+        assert!(self.peers.wishes().len() <= 2 * PEERS_MAX + 4);
         let tagged = self.peers.tagged();
         assert!(tagged.iter().all(|(slot, _)| *slot as usize <= HOSTS_MAX));
         let standings = self.peers.roster().standings(now.mono_ms);
