@@ -53,6 +53,7 @@ pub fn check_picture(shown: &Body, content: &Content, stamp: &Stamp) {
             let tags = tags(host);
             let names =
                 json!({"host": host.name, "slot": host.slot, "tags": tags, "metrics": metrics});
+            let names = with_node(names, host);
             assert_eq!(parsed(head), names);
             let expected: Vec<f64> = host.metrics.iter().map(|metric| metric.value).collect();
             assert_eq!(format!("{values:?}"), format!("{expected:?}"));
@@ -115,11 +116,23 @@ fn whole_host(host: &Host) -> Value {
         let said = json!({"value": m.value, "unit": m.unit, "age_ms": m.age_ms});
         (m.name.clone(), said)
     });
-    json!({
+    let whole = json!({
         "name": host.name, "slot": host.slot, "state": state_name(host.state),
         "age_ms": host.age_ms, "interval_ms": host.interval_ms,
         "tags": tags(host), "metrics": metric.collect::<Map<String, Value>>(),
-    })
+    });
+    with_node(whole, host)
+}
+
+/// What is said of a host that another node heard.
+fn with_node(mut said: Value, host: &Host) -> Value {
+    if let Some(node) = &host.node {
+        said["node"] = json!(node);
+    }
+    if let Some(cause) = &host.cause {
+        said["cause"] = json!(cause);
+    }
+    said
 }
 
 fn default_view(stats: &Stats, stamp: &Stamp) -> Value {
