@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use crate::broadcast::viewer::Viewer;
-use crate::clock::Now;
+use crate::clock::{HEAD_START_MS, Now};
 use crate::endpoint::Context;
 use crate::frame::backfill::{Backfill, PastLine};
 use crate::frame::view::{Expr, Kind, View};
@@ -68,7 +68,8 @@ impl Past {
 
 /// Puts the next wish to the reader, if there is one and it has time.
 fn ask(history: &Access, now: Now, viewer: &Viewer) -> Option<Asked> {
-    let may = |view: &View| !chooses_hosts(view) || millis(HOSTS_SETTLE) <= now.mono_ms;
+    let up_ms = now.mono_ms.saturating_sub(HEAD_START_MS);
+    let may = |view: &View| !chooses_hosts(view) || millis(HOSTS_SETTLE) <= up_ms;
     let (id, backfill_s, watched) = viewer.take_backfill(may)?;
     let Kind::Lines { exprs, by } = &watched.view.kind else {
         return None;

@@ -13,7 +13,7 @@ use crate::broadcast::outbox::Sink;
 use crate::broadcast::viewer::Dialect;
 use crate::catalog::Catalog;
 use crate::catalog::lookup::Lookup;
-use crate::clock::{Clock, Now};
+use crate::clock::{Clock, HEAD_START_MS, Now};
 use crate::endpoint::ingest::Intake;
 use crate::endpoint::{Shared, live};
 use crate::frame::views::Views;
@@ -162,7 +162,7 @@ pub(crate) fn context(history: Access) -> (Context, Consumer) {
     let lookup = Lookup::new(shared.catalog.clone());
     let counters = shared.cores[0].clone();
     let now = Now {
-        mono_ms: 0,
+        mono_ms: HEAD_START_MS,
         wall_ms: WALL_MS,
     };
     let context = Context {
@@ -247,7 +247,7 @@ fn chosen_hosts_are_asked_for_once_they_said_their_tags() {
     );
     rig.poll();
     assert!(rig.question().is_none());
-    let settled_ms = millis(HOSTS_SETTLE);
+    let settled_ms = HEAD_START_MS + millis(HOSTS_SETTLE);
     for (mono_ms, is_asked) in [(settled_ms - 1, false), (settled_ms, true)] {
         let now = rig.context.coarse.get();
         rig.context.coarse.set(Now { mono_ms, ..now });
